@@ -1,0 +1,225 @@
+"""Every size and switch: one config per part, nested like the modules they describe."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from huggingface_hub.dataclasses import strict
+from transformers import PreTrainedConfig
+
+MODALITIES = ("text", "image", "audio")
+"""Router order: text also covers markers and generated tokens, image covers pictures, video and query tokens."""
+
+
+@strict
+class MoEConfig(PreTrainedConfig):
+    """Shared and routed experts of one layer, and the router that chooses among them."""
+
+    model_type = "ming_moe"
+
+    num_experts: int = 8
+    experts_per_token: int = 2
+    expert_width: int = 64
+    num_shared_experts: int = 1
+    num_groups: int = 1
+    groups_kept: int = 1
+    routed_scale: float = 2.5
+
+
+@strict
+class ThinkerConfig(PreTrainedConfig):
+    """The language model: token stream -> hidden states -> next-token logits."""
+
+    model_type = "ming_thinker"
+    sub_configs = {"moe": MoEConfig}
+
+    vocab_size: int = 320
+    hidden_size: int = 64
+    intermediate_size: int = 96
+    num_hidden_layers: int = 4
+    num_attention_heads: int = 4
+    num_key_value_heads: int = 2
+    head_dim: int | None = None
+    num_dense_layers: int = 1
+    rms_norm_eps: float = 1e-6
+    use_qk_norm: bool = True
+    rope_theta: float = 600_000.0
+    partial_rotary_factor: float = 0.5
+    rope_variant: Literal["vanilla", "3d", "video"] = "video"
+    tie_word_embeddings: bool = False
+    max_position_embeddings: int = 32_768
+    initializer_range: float = 0.006
+    numerics: Literal["native", "reference"] = "native"
+    """native: fp32 router and rotary tables; reference: the roundings of the published scripts (spec 0.3)."""
+    video_positions: Literal["published", "3d"] = "published"
+    """published: videos start at `video_start_token`, which the release sets to `</image>` (spec Q1); 3d: at `<video>`."""
+    image_patch_token: int = 293
+    image_start_token: int = 294
+    video_patch_token: int = 311
+    video_start_token: int = 295
+    video_marker_token: int | None = None
+    """The real `<video>` id; unless given, two after `image_start_token` as in the published vocabulary."""
+    audio_patch_token: int = 304
+    audio_start_token: int = 305
+    eos_token_id: int | list[int] | None = 31
+    pad_token_id: int | None = 28
+    moe: MoEConfig | dict | None = None
+
+    def __post_init__(self, **kwargs):
+        if self.moe is None:
+            self.moe = MoEConfig()
+        elif isinstance(self.moe, dict):
+            self.moe = MoEConfig(**self.moe)
+        if self.head_dim is None:
+            self.head_dim = self.hidden_size // self.num_attention_heads
+        if self.video_marker_token is None:
+            self.video_marker_token = self.image_start_token + 2
+        super().__post_init__(**kwargs)
+
+    @property
+    def rotary_dim(self) -> int:
+        return int(self.head_dim * self.partial_rotary_factor)
+
+
+@strict
+class VisionConfig(PreTrainedConfig):
+    """Patches -> tokens: a windowed vision transformer and its projector."""
+
+    model_type = "ming_vision"
+
+    hidden_size: int = 32
+    intermediate_size: int = 56
+    num_hidden_layers: int = 4
+    num_attention_heads: int = 2
+    in_channels: int = 3
+    patch_size: int = 14
+    temporal_patch_size: int = 2
+    spatial_merge_size: int = 2
+    window_size: int = 112
+    full_attention_layers: list[int] | tuple[int, ...] = (1, 3)
+    out_hidden_size: int = 64
+    projector_depth: int = 2
+    rms_norm_eps: float = 1e-6
+
+
+@strict
+class AudioConfig(PreTrainedConfig):
+    """Mel frames -> tokens: a Whisper-style encoder and its projector."""
+
+    model_type = "ming_audio"
+
+    hidden_size: int = 32
+    num_hidden_layers: int = 2
+    num_attention_heads: int = 2
+    num_mel_bins: int = 128
+    max_positions: int = 600
+    projector_kernel: int = 3
+    projector_stride: int = 2
+    projector_depth: int = 2
+    normalize: bool = True
+    """L2-normalise each token (published: `norm_query_embeds`)."""
+    clip_isolation: bool = False
+    """False: clips of one request share padding as published (spec Q25); True: a clip never sees its neighbours."""
+
+
+@strict
+class MingConfig(PreTrainedConfig):
+    """The whole model; a part that a release does not carry is None."""
+
+    model_type = "ming_omni"
+    sub_configs = {"thinker": ThinkerConfig, "vision": VisionConfig, "audio": AudioConfig}
+
+    thinker: ThinkerConfig | dict | None = None
+    vision: VisionConfig | dict | None = None
+    audio: AudioConfig | dict | None = None
+
+    def __post_init__(self, **kwargs):
+        self.thinker = _part(ThinkerConfig, self.thinker) or ThinkerConfig()
+        self.vision = _part(VisionConfig, self.vision)
+        self.audio = _part(AudioConfig, self.audio)
+        super().__post_init__(**kwargs)
+
+    def get_text_config(self, *args, **kwargs) -> ThinkerConfig:
+        return self.thinker
+
+
+def _part(kind: type[PreTrainedConfig], value):
+    return kind(**{k: v for k, v in value.items() if k != "model_type"}) if isinstance(value, dict) else value
+
+
+def tiny() -> MingConfig:
+    """Random weights in a second, every mechanism present: for tests."""
+    return MingConfig(
+        thinker=ThinkerConfig(moe=MoEConfig(num_experts=16, experts_per_token=4, expert_width=16, num_groups=4, groups_kept=2)),
+        vision=VisionConfig(),
+        audio=AudioConfig(),
+    )
+
+
+def nano() -> MingConfig:
+    """The shipped model: SmolLM2-135M upcycled, see weights/nano/README.md."""
+    return MingConfig(
+        thinker=ThinkerConfig(
+            vocab_size=49_152,
+            hidden_size=576,
+            intermediate_size=1536,
+            num_hidden_layers=30,
+            num_attention_heads=9,
+            num_key_value_heads=3,
+            head_dim=64,
+            num_dense_layers=2,
+            rms_norm_eps=1e-5,
+            use_qk_norm=False,
+            rope_theta=100_000.0,
+            partial_rotary_factor=1.0,
+            tie_word_embeddings=True,
+            max_position_embeddings=8192,
+            # Media markers take over unused ids of SmolLM2's special tokens, see inputs/tokenizer.py.
+            image_patch_token=3,
+            image_start_token=4,
+            video_patch_token=6,
+            video_start_token=7,
+            video_marker_token=7,
+            audio_patch_token=9,
+            audio_start_token=10,
+            video_positions="3d",
+            eos_token_id=2,
+            pad_token_id=2,
+            moe=MoEConfig(num_experts=8, experts_per_token=2, expert_width=64, num_shared_experts=24, routed_scale=1.0),
+        ),
+    )
+
+
+def flash_preview() -> MingConfig:
+    """The published Ming-flash-omni Preview, 100B-A6B (spec sections 2.1, 3.1, 4.2)."""
+    return MingConfig(
+        thinker=ThinkerConfig(
+            vocab_size=157_184,
+            hidden_size=4096,
+            intermediate_size=9216,
+            num_hidden_layers=32,
+            num_attention_heads=32,
+            num_key_value_heads=4,
+            head_dim=128,
+            image_patch_token=157_157,
+            image_start_token=157_158,
+            video_patch_token=157_175,
+            video_start_token=157_159,
+            audio_patch_token=157_168,
+            audio_start_token=157_169,
+            eos_token_id=156_895,
+            pad_token_id=156_892,
+            moe=MoEConfig(
+                num_experts=256, experts_per_token=8, expert_width=1024, num_groups=8, groups_kept=4
+            ),
+        ),
+        vision=VisionConfig(
+            hidden_size=1280,
+            intermediate_size=3456,
+            num_hidden_layers=32,
+            num_attention_heads=16,
+            full_attention_layers=(7, 15, 23, 31),
+            out_hidden_size=8192,
+        ),
+        audio=AudioConfig(hidden_size=1280, num_hidden_layers=32, num_attention_heads=20, max_positions=15_000),
+    )
