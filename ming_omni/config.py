@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from huggingface_hub.dataclasses import strict
-from transformers import PreTrainedConfig
+from transformers import PreTrainedConfig, Qwen2Config, T5Config
 
 MODALITIES = ("text", "image", "audio")
 """Router order: text also covers markers and generated tokens, image covers pictures, video and query tokens."""
@@ -99,7 +99,11 @@ class VisionConfig(PreTrainedConfig):
     full_attention_layers: list[int] | tuple[int, ...] = (1, 3)
     out_hidden_size: int = 64
     projector_depth: int = 2
+    token_width: int = 64
+    """Width of the thinker that reads the tokens; the whole model sets it."""
     rms_norm_eps: float = 1e-6
+    numerics: Literal["native", "reference"] = "native"
+    """As the thinker's; the whole model sets it."""
 
 
 @strict
@@ -116,10 +120,136 @@ class AudioConfig(PreTrainedConfig):
     projector_kernel: int = 3
     projector_stride: int = 2
     projector_depth: int = 2
+    token_width: int = 64
+    """Width of the thinker that reads the tokens; the whole model sets it."""
     normalize: bool = True
     """L2-normalise each token (published: `norm_query_embeds`)."""
     clip_isolation: bool = False
     """False: clips of one request share padding as published (spec Q25); True: a clip never sees its neighbours."""
+
+
+@strict
+class DiTConfig(PreTrainedConfig):
+    """The painter's diffusion transformer: noisy latents and a condition -> velocity (spec 6.7)."""
+
+    model_type = "ming_dit"
+
+    latent_channels: int = 16
+    patch_size: int = 2
+    head_dim: int = 64
+    num_attention_heads: int = 2
+    num_hidden_layers: int = 3
+    dual_attention_layers: list[int] | tuple[int, ...] = (0, 1)
+    """Joint layers with a second attention that sees the picture only."""
+    num_refiner_layers: int = 2
+    context_width: int = 128
+    """Width of a condition token after the condition MLP."""
+    pooled_width: int = 64
+    base_grid: int = 16
+    """Side, in patches, of the training picture that spans one unit of the absolute position table."""
+    max_grid: int = 32
+    """Side, in patches, of the largest picture the absolute position table covers."""
+    use_qk_norm: bool = True
+    use_rotary: bool = True
+    rotary_axes: list[int] | tuple[int, ...] = (20, 22, 22)
+    """Channels of a head that turn with frame, row and column."""
+
+    @property
+    def hidden_size(self) -> int:
+        return self.num_attention_heads * self.head_dim
+
+
+@strict
+class ImageVAEConfig(PreTrainedConfig):
+    """Pixels <-> latents, `2 ** (stages - 1)` times smaller per side (spec 6.9)."""
+
+    model_type = "ming_image_vae"
+
+    in_channels: int = 3
+    latent_channels: int = 16
+    block_channels: list[int] | tuple[int, ...] = (8, 8, 16, 16)
+    blocks_per_stage: int = 1
+    num_norm_groups: int = 4
+    scaling_factor: float = 1.5305
+    shift_factor: float = 0.0609
+    use_quant_conv: bool = False
+    max_cells: int = 16_384
+    """Latent cells coded in one piece (128 x 128 = a picture of 1024 x 1024); more are coded in tiles."""
+
+    @property
+    def downscale(self) -> int:
+        """Pixels per latent cell, each way."""
+        return 2 ** (len(self.block_channels) - 1)
+
+
+@strict
+class GlyphConfig(PreTrainedConfig):
+    """Bytes of a text that should appear in the picture -> condition tokens (spec 6.6)."""
+
+    model_type = "ming_glyph"
+    sub_configs = {"encoder": T5Config}
+
+    encoder: T5Config | dict | None = None
+    num_mapper_layers: int = 2
+    out_width: int = 64
+    max_length: int = 24
+    """Bytes read, end mark included; the published model pads every text to this length."""
+
+    def __post_init__(self, **kwargs):
+        tiny = {"d_model": 32, "d_kv": 16, "d_ff": 48, "num_layers": 2, "num_heads": 2, "vocab_size": 384}
+        self.encoder = _part(T5Config, self.encoder) or T5Config(**tiny, feed_forward_proj="gated-gelu")
+        super().__post_init__(**kwargs)
+
+
+@strict
+class FlowConfig(PreTrainedConfig):
+    """The sampler's noise levels (spec 6.9, step 4)."""
+
+    model_type = "ming_flow"
+
+    num_train_steps: int = 1000
+    shift: float = 3.0
+    use_dynamic_shifting: bool = False
+    base_tokens: int = 256
+    base_shift: float = 0.5
+    max_tokens: int = 4096
+    max_shift: float = 1.15
+
+
+@strict
+class PainterConfig(PreTrainedConfig):
+    """Thinker states at the query tokens -> picture."""
+
+    model_type = "ming_painter"
+    sub_configs = {
+        "connector": Qwen2Config,
+        "dit": DiTConfig,
+        "vae": ImageVAEConfig,
+        "glyphs": GlyphConfig,
+        "flow": FlowConfig,
+    }
+
+    query_scales: list[int] | tuple[int, ...] = (4, 8, 16)
+    """Sides of the square query grids appended to the prompt; the last one conditions the picture."""
+    thinker_width: int = 64
+    condition_width: int = 64
+    connector: Qwen2Config | dict | None = None
+    dit: DiTConfig | dict | None = None
+    vae: ImageVAEConfig | dict | None = None
+    glyphs: GlyphConfig | dict | None = None
+    flow: FlowConfig | dict | None = None
+    default_size: int = 512
+    """Side of a picture when the caller names none; also the side of the smallest table of sizes."""
+
+    def __post_init__(self, **kwargs):
+        tiny = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "vocab_size": 1}
+        tiny |= {"num_attention_heads": 4, "num_key_value_heads": 2}
+        self.connector = _part(Qwen2Config, self.connector) or Qwen2Config(**tiny)
+        self.dit = _part(DiTConfig, self.dit) or DiTConfig()
+        self.vae = _part(ImageVAEConfig, self.vae) or ImageVAEConfig()
+        self.glyphs = _part(GlyphConfig, self.glyphs)
+        self.flow = _part(FlowConfig, self.flow) or FlowConfig()
+        super().__post_init__(**kwargs)
 
 
 @strict
@@ -137,6 +267,11 @@ class MingConfig(PreTrainedConfig):
         self.thinker = _part(ThinkerConfig, self.thinker) or ThinkerConfig()
         self.vision = _part(VisionConfig, self.vision)
         self.audio = _part(AudioConfig, self.audio)
+        if self.vision is not None:
+            self.vision.token_width = self.thinker.hidden_size
+            self.vision.numerics = self.thinker.numerics
+        if self.audio is not None:
+            self.audio.token_width = self.thinker.hidden_size
         super().__post_init__(**kwargs)
 
     def get_text_config(self, *args, **kwargs) -> ThinkerConfig:

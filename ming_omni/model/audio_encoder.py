@@ -1,0 +1,161 @@
+"""Mel frames of packed clips (1, F, M) -> audio tokens (ΣL, D): two convolutions, a transformer, a projector."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from einops.layers.torch import Rearrange
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+from transformers import PreTrainedModel, initialization
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from ming_omni.config import AudioConfig
+from ming_omni.errors import InputError
+
+
+def sinusoids(length: int, width: int) -> Tensor:
+    """Whisper's table of positions (length, width): sines in the first half of the channels, cosines in the second."""
+    scales = torch.exp(-torch.arange(width // 2) * (math.log(10_000) / (width // 2 - 1)))
+    angles = torch.outer(torch.arange(length), scales)
+    return torch.cat([angles.sin(), angles.cos()], dim=-1)
+
+
+class AudioAttention(nn.Module):
+    """Every frame attends to every frame of its clip; the key has no bias, as it could not change the softmax."""
+
+    def __init__(self, config: AudioConfig):
+        super().__init__()
+        self.config = config
+        self.query = nn.Linear(config.hidden_size, config.hidden_size)
+        self.key = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
+        self.value = nn.Linear(config.hidden_size, config.hidden_size)
+        self.out = nn.Linear(config.hidden_size, config.hidden_size)
+
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """x (n, L, D), mask (n, 1, 1, L) of frames that may be attended to -> (n, L, D)."""
+        heads = self.config.num_attention_heads
+        q, k, v = (rearrange(f(x), "n l (h c) -> n h l c", h=heads) for f in (self.query, self.key, self.value))
+        if self.config._attn_implementation == "eager":
+            scores = (q @ k.transpose(-1, -2)) * q.shape[-1] ** -0.5
+            if mask is not None:
+                scores = scores.masked_fill(~mask, -torch.inf)
+            y = scores.softmax(-1, dtype=torch.float32).to(v.dtype) @ v
+        else:
+            y = F.scaled_dot_product_attention(q, k, v, mask)
+        return self.out(rearrange(y, "n h l c -> n l (h c)"))
+
+
+class AudioMLP(nn.Module):
+    def __init__(self, config: AudioConfig):
+        super().__init__()
+        self.up = nn.Linear(config.hidden_size, 4 * config.hidden_size)
+        self.down = nn.Linear(4 * config.hidden_size, config.hidden_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down(F.gelu(self.up(x)))
+
+
+class AudioLayer(GradientCheckpointingLayer):
+    """Attention, then MLP."""
+
+    def __init__(self, config: AudioConfig):
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(config.hidden_size)
+        self.attention = AudioAttention(config)
+        self.mlp_norm = nn.LayerNorm(config.hidden_size)
+        self.mlp = AudioMLP(config)
+
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        x = x + self.attention(self.attention_norm(x), mask)
+        return x + self.mlp(self.mlp_norm(x))
+
+
+class AudioEncoder(PreTrainedModel):
+    """Clips of one request, packed along time, each described by its number of mel frames."""
+
+    config_class = AudioConfig
+    config: AudioConfig
+    main_input_name = "features"
+    supports_gradient_checkpointing = True
+    _no_split_modules = ["AudioLayer"]  # noqa: RUF012 - transformers reads it from the class
+    _supports_sdpa = True
+
+    def __init__(self, config: AudioConfig):
+        super().__init__(config)
+        width, stride = config.hidden_size, config.projector_stride
+        self.conv1 = nn.Conv1d(config.num_mel_bins, width, kernel_size=3, padding=1)
+        self.conv2 = nn.Conv1d(width, width, kernel_size=3, stride=2, padding=1)
+        self.register_buffer("positions", sinusoids(config.max_positions, width))
+        self.layers = nn.ModuleList(AudioLayer(config) for _ in range(config.num_hidden_layers))
+        self.norm = nn.LayerNorm(width)
+        steps = [
+            nn.Conv1d(width, config.token_width, config.projector_kernel, stride, config.projector_kernel // 2),
+            Rearrange("n d l -> n l d"),
+        ]
+        for _ in range(config.projector_depth - 1):
+            steps += [nn.GELU(), nn.Linear(config.token_width, config.token_width)]
+        self.projector = nn.Sequential(*steps)
+        self.post_init()
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module):
+        super()._init_weights(module)
+        if module is self:  # a checkpoint may lack the table of positions
+            initialization.copy_(self.positions, sinusoids(*self.positions.shape))
+
+    def num_tokens(self, frames: Tensor) -> Tensor:
+        """Mel frames of each clip -> audio tokens of each clip."""
+        return (self._halved(frames) - 1) // self.config.projector_stride + 1
+
+    @staticmethod
+    def _halved(frames: Tensor) -> Tensor:
+        return (frames - 1) // 2 + 1
+
+    def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """features (1, F, M), lengths (1, n) mel frames -> unit vectors (ΣL, D), lengths (1, n) in tokens."""
+        tokens = self.projector(self.encode(features, lengths).transpose(1, 2))  # (n, L, D)
+        if self.config.normalize:
+            tokens = F.normalize(tokens.float(), dim=-1).to(tokens.dtype)
+        counts = self.num_tokens(lengths)
+        return torch.cat([clip[:n] for clip, n in zip(tokens, counts.flatten().tolist(), strict=True)]), counts
+
+    def encode(self, features: Tensor, lengths: Tensor) -> Tensor:
+        """features (1, F, M), lengths (1, n) -> encoded clips (n, L, D), padded, before the projector."""
+        x = pad_sequence(self.clips(features, lengths), batch_first=True).transpose(1, 2)  # (n, M, F)
+        # As published, the frames that pad a clip take part in everything but the final cut.
+        frames = halves = mask = None
+        if self.config.clip_isolation:
+            frames = _within(lengths.flatten().to(x.device), x.shape[-1])  # (n, 1, F)
+            halves = frames[..., ::2]
+            mask = halves[:, None]  # (n, 1, 1, L)
+        x = F.gelu(self.conv1(x))
+        if frames is not None:
+            x = x * frames
+        x = F.gelu(self.conv2(x)).transpose(1, 2)  # (n, L, D)
+        x = x + self.positions[: x.shape[1]].to(x.dtype)
+        for layer in self.layers:
+            x = layer(x, mask)
+        x = self.norm(x)
+        return x if halves is None else x * halves.transpose(1, 2)
+
+    def clips(self, features: Tensor, lengths: Tensor) -> list[Tensor]:
+        """Unpack features (1, F, M) into clips [(frames, M)], once the lengths are known to describe them."""
+        sizes = lengths.flatten().tolist()
+        if features.shape[0] != 1 or features.shape[-1] != self.config.num_mel_bins or sum(sizes) != features.shape[1]:
+            raise InputError(
+                f"clips of {sizes} mel frames need features (1, {sum(sizes)}, {self.config.num_mel_bins}), "
+                f"not {tuple(features.shape)}"
+            )
+        limit = 2 * self.config.max_positions
+        if min(sizes) < 1 or max(sizes) > limit:
+            raise InputError(f"a clip has 1 to {limit} mel frames; these have {sizes}")
+        return list(features[0].to(self.conv1.weight).split(sizes))
+
+
+def _within(lengths: Tensor, size: int) -> Tensor:
+    """lengths (n,) -> (n, 1, size): true where a frame belongs to its clip."""
+    return (torch.arange(size, device=lengths.device) < lengths[:, None])[:, None]
