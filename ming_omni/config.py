@@ -285,7 +285,9 @@ def _part(kind: type[PreTrainedConfig], value):
 def tiny() -> MingConfig:
     """Random weights in a second, every mechanism present: for tests."""
     return MingConfig(
-        thinker=ThinkerConfig(moe=MoEConfig(num_experts=16, experts_per_token=4, expert_width=16, num_groups=4, groups_kept=2)),
+        thinker=ThinkerConfig(
+            moe=MoEConfig(num_experts=16, experts_per_token=4, expert_width=16, num_groups=4, groups_kept=2)
+        ),
         vision=VisionConfig(),
         audio=AudioConfig(),
     )
@@ -344,9 +346,7 @@ def flash_preview() -> MingConfig:
             audio_start_token=157_169,
             eos_token_id=156_895,
             pad_token_id=156_892,
-            moe=MoEConfig(
-                num_experts=256, experts_per_token=8, expert_width=1024, num_groups=8, groups_kept=4
-            ),
+            moe=MoEConfig(num_experts=256, experts_per_token=8, expert_width=1024, num_groups=8, groups_kept=4),
         ),
         vision=VisionConfig(
             hidden_size=1280,

@@ -1,0 +1,60 @@
+"""The command line as a user meets it: a subprocess, its output, its exit code."""
+
+import subprocess
+import sys
+
+import pytest
+
+
+def ming(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "ming_omni.cli", *arguments]
+    return subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=240)
+
+
+def test_help_lists_every_verb():
+    shown = ming("--help").stdout
+    for verb in ("ask", "chat", "serve", "info", "doctor", "build"):
+        assert f" {verb} " in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (["ask", "hi", "--model", "no-such-model"], "no-such-model"),
+        (["ask", "  "], "empty"),
+        (["ask", "hi", "--temperature", "-1"], "temperature"),
+        (["ask", "hi", "--top-p", "2"], "top_p"),
+        (["ask", "hi", "--max-tokens", "0"], "max_tokens"),
+        (["ask", "hi", "--image", "missing.png", "--model", "tiny"], "missing.png"),
+        (["ask", "hi", "--colour", "red"], "--colour"),
+        (["sing"], "sing"),
+    ],
+)
+def test_bad_input_is_one_line_that_names_it_and_exit_code_2(arguments, part):
+    done = ming(*arguments)
+    assert done.returncode == 2
+    assert part in done.stderr
+    assert done.stderr.count("\n") == 1 and done.stdout == ""
+
+
+def test_ask_answers_offline_with_nano():
+    done = ming("ask", "What is the capital of France?", "--max-tokens", "24")
+    assert done.returncode == 0, done.stderr
+    assert "Paris" in done.stdout
+
+
+def test_ask_reads_the_question_from_standard_input():
+    assert "4" in ming("ask", "-", "--max-tokens", "16", stdin="What is 2 + 2?").stdout
+
+
+def test_chat_keeps_the_history_and_leaves_at_the_end_of_input():
+    done = ming("chat", "--max-tokens", "24", stdin="My name is Ada.\nWhat is my name?\n/dance\n")
+    assert done.returncode == 0, done.stderr
+    assert "Ada" in done.stdout.rpartition("What")[0] + done.stdout
+    assert "there is no command /dance" in done.stdout
+
+
+def test_doctor_finds_this_installation_healthy():
+    done = ming("doctor")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "FAILED" not in done.stdout and "Paris" in done.stdout
