@@ -10,11 +10,12 @@ from einops import rearrange
 from einops.layers.torch import Rearrange
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
-from transformers import PreTrainedModel, initialization
+from transformers import initialization
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from ming_omni.config import AudioConfig
 from ming_omni.errors import InputError
+from ming_omni.model.layers import Part, attend_both_ways
 
 
 def sinusoids(length: int, width: int) -> Tensor:
@@ -36,16 +37,10 @@ class AudioAttention(nn.Module):
         self.out = nn.Linear(config.hidden_size, config.hidden_size)
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        """x (n, L, D), mask (n, 1, 1, L) of frames that may be attended to -> (n, L, D)."""
+        """x (n, L, D), mask (n, L) of the frames of a clip -> (n, L, D)."""
         heads = self.config.num_attention_heads
         q, k, v = (rearrange(f(x), "n l (h c) -> n h l c", h=heads) for f in (self.query, self.key, self.value))
-        if self.config._attn_implementation == "eager":
-            scores = (q @ k.transpose(-1, -2)) * q.shape[-1] ** -0.5
-            if mask is not None:
-                scores = scores.masked_fill(~mask, -torch.inf)
-            y = scores.softmax(-1, dtype=torch.float32).to(v.dtype) @ v
-        else:
-            y = F.scaled_dot_product_attention(q, k, v, mask)
+        y = attend_both_ways(q, k, v, mask, self.config._attn_implementation)
         return self.out(rearrange(y, "n h l c -> n l (h c)"))
 
 
@@ -74,7 +69,7 @@ class AudioLayer(GradientCheckpointingLayer):
         return x + self.mlp(self.mlp_norm(x))
 
 
-class AudioEncoder(PreTrainedModel):
+class AudioEncoder(Part):
     """Clips of one request, packed along time, each described by its number of mel frames."""
 
     config_class = AudioConfig
@@ -82,7 +77,6 @@ class AudioEncoder(PreTrainedModel):
     main_input_name = "features"
     supports_gradient_checkpointing = True
     _no_split_modules = ["AudioLayer"]  # noqa: RUF012 - transformers reads it from the class
-    _supports_sdpa = True
 
     def __init__(self, config: AudioConfig):
         super().__init__(config)
@@ -127,20 +121,19 @@ class AudioEncoder(PreTrainedModel):
         """features (1, F, M), lengths (1, n) -> encoded clips (n, L, D), padded, before the projector."""
         x = pad_sequence(self.clips(features, lengths), batch_first=True).transpose(1, 2)  # (n, M, F)
         # As published, the frames that pad a clip take part in everything but the final cut.
-        frames = halves = mask = None
+        inside = mask = None
         if self.config.clip_isolation:
-            frames = _within(lengths.flatten().to(x.device), x.shape[-1])  # (n, 1, F)
-            halves = frames[..., ::2]
-            mask = halves[:, None]  # (n, 1, 1, L)
+            inside = torch.arange(x.shape[-1], device=x.device) < lengths.to(x.device).reshape(-1, 1)  # (n, F)
+            mask = inside[:, ::2]  # (n, L)
         x = F.gelu(self.conv1(x))
-        if frames is not None:
-            x = x * frames
+        if inside is not None:
+            x = x * inside[:, None]
         x = F.gelu(self.conv2(x)).transpose(1, 2)  # (n, L, D)
         x = x + self.positions[: x.shape[1]].to(x.dtype)
         for layer in self.layers:
             x = layer(x, mask)
         x = self.norm(x)
-        return x if halves is None else x * halves.transpose(1, 2)
+        return x if mask is None else x * mask[..., None]
 
     def clips(self, features: Tensor, lengths: Tensor) -> list[Tensor]:
         """Unpack features (1, F, M) into clips [(frames, M)], once the lengths are known to describe them."""
@@ -154,8 +147,3 @@ class AudioEncoder(PreTrainedModel):
         if min(sizes) < 1 or max(sizes) > limit:
             raise InputError(f"a clip has 1 to {limit} mel frames; these have {sizes}")
         return list(features[0].to(self.conv1.weight).split(sizes))
-
-
-def _within(lengths: Tensor, size: int) -> Tensor:
-    """lengths (n,) -> (n, 1, size): true where a frame belongs to its clip."""
-    return (torch.arange(size, device=lengths.device) < lengths[:, None])[:, None]

@@ -2,15 +2,36 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from ming_omni.config import VisionConfig
 from ming_omni.errors import InputError
+from ming_omni.model.layers import Part, attend_both_ways
+
+
+class Segments(NamedTuple):
+    """Patches that attend to each other, segments of one length stacked."""
+
+    groups: list[Tensor]
+    """[(n, S)] patch numbers"""
+    back: Tensor
+    """(P,) where each patch stands once the groups are laid out one after another"""
+
+    @classmethod
+    def cut(cls, patches: Tensor, lengths: list[int], device: torch.device) -> Segments:
+        """Cut patch numbers (P,) into segments of the given lengths."""
+        groups: dict[int, list[Tensor]] = {}
+        for piece in patches.split(lengths):
+            groups.setdefault(len(piece), []).append(piece)
+        stacked = [torch.stack(group) for group in groups.values()]
+        back = torch.cat([group.flatten() for group in stacked]).argsort()
+        return cls([group.to(device) for group in stacked], back.to(device))
 
 
 class VisionRMSNorm(nn.Module):
@@ -35,18 +56,17 @@ class VisionAttention(nn.Module):
         self.qkv = nn.Linear(config.hidden_size, 3 * config.hidden_size)
         self.out = nn.Linear(config.hidden_size, config.hidden_size)
 
-    def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor], segments: list[Tensor]) -> Tensor:
-        """x (P, D), rotary cos and sin (P, C), segments [(n, S)] patch numbers -> (P, D)."""
+    def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor], segments: Segments) -> Tensor:
+        """x (P, D), rotary cos and sin (P, C) -> (P, D)."""
         qkv = rearrange(self.qkv(x), "p (three h c) -> three p h c", three=3, h=self.config.num_attention_heads)
         q, k, v = rotate(qkv[0], *rotary), rotate(qkv[1], *rotary), qkv[2]
         # One unmasked call per segment length: nothing of size P x P is ever built.
-        attended = [
-            attend(*(t[segment].transpose(1, 2) for t in (q, k, v)), self.config._attn_implementation)  # (n, H, S, C)
-            for segment in segments
-        ]
-        rows = torch.cat([rearrange(a, "n h s c -> (n s) (h c)") for a in attended])
-        order = torch.cat([segment.flatten() for segment in segments])
-        return self.out(rows[order.argsort()])
+        rows = []
+        for group in segments.groups:
+            heads = (t[group].transpose(1, 2) for t in (q, k, v))  # (n, H, S, C)
+            attended = attend_both_ways(*heads, implementation=self.config._attn_implementation)
+            rows.append(rearrange(attended, "n h s c -> (n s) (h c)"))
+        return self.out(torch.cat(rows)[segments.back])
 
 
 class VisionMLP(nn.Module):
@@ -72,7 +92,7 @@ class VisionLayer(GradientCheckpointingLayer):
         self.mlp_norm = VisionRMSNorm(config.hidden_size, config.rms_norm_eps)
         self.mlp = VisionMLP(config)
 
-    def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor], segments: list[Tensor]) -> Tensor:
+    def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor], segments: Segments) -> Tensor:
         x = x + self.attention(self.attention_norm(x), rotary, segments)
         return x + self.mlp(self.mlp_norm(x))
 
@@ -91,7 +111,7 @@ class Merger(nn.Module):
         return self.mlp(rearrange(self.norm(x), "(t cells) d -> t (cells d)", cells=self.cells))
 
 
-class VisionEncoder(PreTrainedModel):
+class VisionEncoder(Part):
     """Pictures and videos, packed one after another, each described by its grid of patches (frames, height, width)."""
 
     config_class = VisionConfig
@@ -99,7 +119,6 @@ class VisionEncoder(PreTrainedModel):
     main_input_name = "patches"
     supports_gradient_checkpointing = True
     _no_split_modules = ["VisionLayer"]  # noqa: RUF012 - transformers reads it from the class
-    _supports_sdpa = True
 
     def __init__(self, config: VisionConfig):
         super().__init__(config)
@@ -123,10 +142,9 @@ class VisionEncoder(PreTrainedModel):
         weight = self.patch_embedding.weight
         # The kernel is as large as its stride, so the convolution is one matrix product.
         x = F.linear(patches.to(weight), weight.flatten(1))  # (P, D)
-        cos, sin = (table.to(x.device) for table in self.rotary(grids))
-        windows, frames = ([s.to(x.device) for s in segments] for segments in self.segments(grids))
+        rotary, (windows, frames) = self.rotary(grids), self.segments(grids)
         for index, layer in enumerate(self.layers):
-            x = layer(x, (cos, sin), frames if index in self.config.full_attention_layers else windows)
+            x = layer(x, rotary, frames if index in self.config.full_attention_layers else windows)
         return self.merger(x)  # (P/4, out_hidden_size)
 
     def check(self, patches: Tensor, grid: Tensor) -> list[tuple[int, int, int]]:
@@ -160,7 +178,7 @@ class VisionEncoder(PreTrainedModel):
 
     def rotary(self, grids: list[tuple[int, int, int]]) -> tuple[Tensor, Tensor]:
         """cos and sin (P, C): the angles serve both halves of a head's channels."""
-        angles = self.angles(grids).repeat(1, 2)
+        angles = self.angles(grids).to(self.device).repeat(1, 2)
         return angles.cos(), angles.sin()
 
     def windows(self, grids: list[tuple[int, int, int]]) -> tuple[Tensor, list[int]]:
@@ -177,13 +195,16 @@ class VisionEncoder(PreTrainedModel):
             start += t * h * w
         return torch.cat(order), sizes
 
-    def segments(self, grids: list[tuple[int, int, int]]) -> tuple[list[Tensor], list[Tensor]]:
-        """Patch numbers [(n, S)] that attend to each other: per window, and per frame."""
+    def segments(self, grids: list[tuple[int, int, int]]) -> tuple[Segments, Segments]:
+        """Which patches attend to each other: per window, and per frame."""
         cells = self.config.spatial_merge_size**2
         order, sizes = self.windows(grids)
         patches = (order[:, None] * cells + torch.arange(cells)).flatten()
         frames = [h * w for t, h, w in grids for _ in range(t)]
-        return by_length(patches, [size * cells for size in sizes]), by_length(torch.arange(len(patches)), frames)
+        return (
+            Segments.cut(patches, [size * cells for size in sizes], self.device),
+            Segments.cut(torch.arange(len(patches)), frames, self.device),
+        )
 
     def normalize(self, tokens: Tensor) -> Tensor:
         if self.config.numerics == "reference":
@@ -191,24 +212,8 @@ class VisionEncoder(PreTrainedModel):
         return F.normalize(tokens.float(), dim=-1).to(tokens.dtype)
 
 
-def by_length(numbers: Tensor, lengths: list[int]) -> list[Tensor]:
-    """Cut numbers (P,) into pieces of the given lengths and stack the pieces of one length: [(n, S)]."""
-    groups: dict[int, list[Tensor]] = {}
-    for piece in numbers.split(lengths):
-        groups.setdefault(len(piece), []).append(piece)
-    return [torch.stack(group) for group in groups.values()]
-
-
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Turn each channel pair (i, i + C/2) of x (P, H, C) by its angle, in float32."""
     first, second = x.float().chunk(2, -1)
     turned = x.float() * cos[:, None].float() + torch.cat([-second, first], -1) * sin[:, None].float()
     return turned.to(x.dtype)
-
-
-def attend(q: Tensor, k: Tensor, v: Tensor, implementation: str | None) -> Tensor:
-    """Full attention (n, H, S, C) -> (n, H, S, C)."""
-    if implementation == "eager":
-        scores = (q @ k.transpose(-1, -2)) * q.shape[-1] ** -0.5
-        return scores.softmax(-1, dtype=torch.float32).to(v.dtype) @ v
-    return F.scaled_dot_product_attention(q, k, v)
