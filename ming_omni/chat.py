@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 from pathlib import Path
 
@@ -27,10 +28,8 @@ class Chat:
 
     def run(self) -> None:
         """Read and answer until the end of input."""
-        try:
+        with contextlib.suppress(ImportError):
             import readline  # noqa: F401 - arrow keys and line history where the platform has it
-        except ImportError:
-            pass
         self.write(f"{self.ming.name} on {self.ming.device}. /help lists the commands, Ctrl-D leaves.\n")
         while True:
             try:
