@@ -253,20 +253,132 @@ class PainterConfig(PreTrainedConfig):
 
 
 @strict
+class BackboneConfig(PreTrainedConfig):
+    """A causal Qwen2 transformer: the talker's language model, and both halves of its AudioVAE (spec 7.1, 7.5)."""
+
+    model_type = "ming_backbone"
+
+    vocab_size: int = 0
+    """0: reads vectors only, and has no embedding."""
+    hidden_size: int = 48
+    intermediate_size: int = 80
+    num_hidden_layers: int = 2
+    num_attention_heads: int = 4
+    num_key_value_heads: int = 2
+    rope_theta: float = 10_000.0
+    rms_norm_eps: float = 1e-6
+    numerics: Literal["native", "reference"] = "native"
+    """As the talker's; it sets it."""
+
+    @property
+    def head_dim(self) -> int:
+        return self.hidden_size // self.num_attention_heads
+
+
+@strict
+class LatentTransformerConfig(PreTrainedConfig):
+    """A bidirectional transformer over speech latents: the talker's flow head and its aggregator (spec 7.1)."""
+
+    model_type = "ming_latent_transformer"
+
+    hidden_size: int = 48
+    num_hidden_layers: int = 2
+    num_attention_heads: int = 2
+    mlp_ratio: float = 2.0
+    use_qk_norm: bool = False
+    rotary_heads: int | None = None
+    """How many heads turn with the position; None: all."""
+    dropout: float = 0.0
+    numerics: Literal["native", "reference"] = "native"
+    """As the talker's; it sets it."""
+
+    @property
+    def head_dim(self) -> int:
+        return self.hidden_size // self.num_attention_heads
+
+
+@strict
+class AudioVAEConfig(PreTrainedConfig):
+    """Samples <-> latents, one latent every `hop_samples`."""
+
+    model_type = "ming_audio_vae"
+    sub_configs = {"encoder": BackboneConfig, "decoder": BackboneConfig}
+
+    sample_rate_hz: int = 16_000
+    hop_samples: int = 320
+    frame_samples: int = 480
+    """Samples the encoder reads for one latent; what exceeds the hop lies ahead."""
+    latent_dim: int = 64
+    encoder: BackboneConfig | dict | None = None
+    decoder: BackboneConfig | dict | None = None
+
+    def __post_init__(self, **kwargs):
+        self.encoder = _part(BackboneConfig, self.encoder) or BackboneConfig()
+        self.decoder = _part(BackboneConfig, self.decoder) or BackboneConfig()
+        super().__post_init__(**kwargs)
+
+
+@strict
+class TalkerConfig(PreTrainedConfig):
+    """Text -> speech latents, `patch_frames` a step, and the AudioVAE that turns them into samples."""
+
+    model_type = "ming_talker"
+    sub_configs = {
+        "backbone": BackboneConfig,
+        "flow": LatentTransformerConfig,
+        "aggregator": LatentTransformerConfig,
+        "vae": AudioVAEConfig,
+    }
+
+    patch_frames: int = 4
+    steps: int = 10
+    """Flow steps for one patch; 5, 6, 7, 10, 12 and 16 follow the published uneven grid."""
+    guidance: float = 2.0
+    condition_dropout: float = 0.1
+    """Part of the training patches whose condition is withheld, so that guidance has an unconditional branch."""
+    min_patches: int = 1
+    """The stop head is heard from this patch on (published: 12, spec Q69)."""
+    max_patches: int = 1000
+    max_positions: int = 2048
+    """Text tokens, prompt vectors and patches of one sentence together stay below this."""
+    numerics: Literal["native", "reference"] = "native"
+    """native: fp32 rotary tables and time grid; reference: the published roundings (spec Q74, Q75)."""
+    backbone: BackboneConfig | dict | None = None
+    flow: LatentTransformerConfig | dict | None = None
+    aggregator: LatentTransformerConfig | dict | None = None
+    vae: AudioVAEConfig | dict | None = None
+
+    def __post_init__(self, **kwargs):
+        self.backbone = _part(BackboneConfig, self.backbone) or BackboneConfig(vocab_size=160, hidden_size=64)
+        self.flow = _part(LatentTransformerConfig, self.flow) or LatentTransformerConfig(use_qk_norm=True)
+        self.aggregator = _part(LatentTransformerConfig, self.aggregator) or LatentTransformerConfig(hidden_size=32)
+        self.vae = _part(AudioVAEConfig, self.vae) or AudioVAEConfig()
+        for part in (self.backbone, self.flow, self.aggregator, self.vae.encoder, self.vae.decoder):
+            part.numerics = self.numerics
+        super().__post_init__(**kwargs)
+
+    @property
+    def patch_seconds(self) -> float:
+        return self.patch_frames * self.vae.hop_samples / self.vae.sample_rate_hz
+
+
+@strict
 class MingConfig(PreTrainedConfig):
     """The whole model; a part that a release does not carry is None."""
 
     model_type = "ming_omni"
-    sub_configs = {"thinker": ThinkerConfig, "vision": VisionConfig, "audio": AudioConfig}
+    sub_configs = {"thinker": ThinkerConfig, "vision": VisionConfig, "audio": AudioConfig, "talker": TalkerConfig}
 
     thinker: ThinkerConfig | dict | None = None
     vision: VisionConfig | dict | None = None
     audio: AudioConfig | dict | None = None
+    talker: TalkerConfig | dict | None = None
 
     def __post_init__(self, **kwargs):
         self.thinker = _part(ThinkerConfig, self.thinker) or ThinkerConfig()
         self.vision = _part(VisionConfig, self.vision)
         self.audio = _part(AudioConfig, self.audio)
+        self.talker = _part(TalkerConfig, self.talker)
         if self.vision is not None:
             self.vision.token_width = self.thinker.hidden_size
             self.vision.numerics = self.thinker.numerics
@@ -357,4 +469,51 @@ def flash_preview() -> MingConfig:
             out_hidden_size=8192,
         ),
         audio=AudioConfig(hidden_size=1280, num_hidden_layers=32, num_attention_heads=20, max_positions=15_000),
+    )
+
+
+def talker_nano() -> TalkerConfig:
+    """The talker of nano: 120 ms a patch, a flow head of 3M, the text as characters (see speech/alphabet.py)."""
+    return TalkerConfig(
+        patch_frames=6,
+        steps=5,
+        max_patches=250,
+        max_positions=1024,
+        backbone=BackboneConfig(
+            vocab_size=512,
+            hidden_size=384,
+            intermediate_size=1024,
+            num_hidden_layers=6,
+            num_attention_heads=6,
+            num_key_value_heads=2,
+        ),
+        flow=LatentTransformerConfig(
+            hidden_size=256, num_hidden_layers=4, num_attention_heads=4, mlp_ratio=4.0, use_qk_norm=True
+        ),
+        aggregator=LatentTransformerConfig(
+            hidden_size=256, num_hidden_layers=2, num_attention_heads=4, mlp_ratio=4.0, use_qk_norm=True
+        ),
+        vae=AudioVAEConfig(
+            encoder=BackboneConfig(hidden_size=256, intermediate_size=768, num_hidden_layers=4),
+            decoder=BackboneConfig(hidden_size=256, intermediate_size=768, num_hidden_layers=5),
+        ),
+    )
+
+
+def talker_preview() -> TalkerConfig:
+    """The published talker as far as its sizes are known: class defaults, and the width 896 of Qwen2-0.5B (spec 7.1, B).
+
+    The AudioVAE's sizes are not published; these are our guess. A checkpoint folder brings its own.
+    """
+    qwen = {"hidden_size": 896, "intermediate_size": 4864, "num_attention_heads": 14, "num_key_value_heads": 2}
+    return TalkerConfig(
+        min_patches=12,
+        backbone=BackboneConfig(vocab_size=151_936, num_hidden_layers=24, rope_theta=1_000_000.0, **qwen),
+        flow=LatentTransformerConfig(hidden_size=1024, num_hidden_layers=28, num_attention_heads=16, mlp_ratio=4.0),
+        aggregator=LatentTransformerConfig(
+            hidden_size=1152, num_hidden_layers=28, num_attention_heads=16, mlp_ratio=4.0
+        ),
+        vae=AudioVAEConfig(
+            encoder=BackboneConfig(num_hidden_layers=12, **qwen), decoder=BackboneConfig(num_hidden_layers=12, **qwen)
+        ),
     )
