@@ -146,4 +146,4 @@ class AudioEncoder(Part):
         limit = 2 * self.config.max_positions
         if min(sizes) < 1 or max(sizes) > limit:
             raise InputError(f"a clip has 1 to {limit} mel frames; these have {sizes}")
-        return list(features[0].to(self.conv1.weight).split(sizes))
+        return list(features[0].to(self.positions.device, self.dtype).split(sizes))

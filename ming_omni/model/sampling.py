@@ -53,6 +53,9 @@ class Sampling:
         return generator
 
 
+GREEDY = Sampling()
+
+
 def choose(
     logits: Tensor, history: Tensor, sampling: Sequence[Sampling], generators: Sequence[torch.Generator]
 ) -> tuple[Tensor, Tensor]:

@@ -47,6 +47,17 @@ class VisionRMSNorm(nn.Module):
         return (y * torch.rsqrt(y.square().mean(-1, keepdim=True) + self.eps) * self.weight.float()).to(x.dtype)
 
 
+class PatchEmbedding(nn.Conv3d):
+    """Patches (P, C·T·p·p) -> (P, D): the kernel is as large as its stride, so one matrix product does it."""
+
+    def __init__(self, config: VisionConfig):
+        kernel = (config.temporal_patch_size, config.patch_size, config.patch_size)
+        super().__init__(config.in_channels, config.hidden_size, kernel, kernel, bias=False)
+
+    def forward(self, patches: Tensor) -> Tensor:
+        return F.linear(patches.to(self.weight), self.weight.flatten(1))
+
+
 class VisionAttention(nn.Module):
     """Every patch attends to the patches of its own segment: a window, or a whole frame."""
 
@@ -122,8 +133,7 @@ class VisionEncoder(Part):
 
     def __init__(self, config: VisionConfig):
         super().__init__(config)
-        kernel = (config.temporal_patch_size, config.patch_size, config.patch_size)
-        self.patch_embedding = nn.Conv3d(config.in_channels, config.hidden_size, kernel, kernel, bias=False)
+        self.patch_embedding = PatchEmbedding(config)
         self.layers = nn.ModuleList(VisionLayer(config) for _ in range(config.num_hidden_layers))
         self.merger = Merger(config)
         steps = [nn.Linear(config.out_hidden_size, config.token_width)]
@@ -139,17 +149,17 @@ class VisionEncoder(Part):
     def tower(self, patches: Tensor, grid: Tensor) -> Tensor:
         """patches (P, C·T·p·p), grid (n, 3) -> merged tokens (P/4, out_hidden_size), before the projector."""
         grids = self.check(patches, grid)
-        weight = self.patch_embedding.weight
-        # The kernel is as large as its stride, so the convolution is one matrix product.
-        x = F.linear(patches.to(weight), weight.flatten(1))  # (P, D)
-        rotary, (windows, frames) = self.rotary(grids), self.segments(grids)
+        x = self.patch_embedding(patches)  # (P, D)
+        rotary = self.rotary(grids, x.device)
+        windows, frames = self.segments(grids, x.device)
         for index, layer in enumerate(self.layers):
             x = layer(x, rotary, frames if index in self.config.full_attention_layers else windows)
         return self.merger(x)  # (P/4, out_hidden_size)
 
     def check(self, patches: Tensor, grid: Tensor) -> list[tuple[int, int, int]]:
         """The grids as numbers, once they are known to describe these patches."""
-        merge, size = self.config.spatial_merge_size, self.patch_embedding.weight[0].numel()
+        c = self.config
+        merge, size = c.spatial_merge_size, c.in_channels * c.temporal_patch_size * c.patch_size**2
         grids = [tuple(row) for row in grid.tolist()]
         for t, h, w in grids:
             if min(t, h, w) < 1 or h % merge or w % merge:
@@ -176,9 +186,9 @@ class VisionEncoder(Part):
             rows.append(torch.cat([table[p] for p in place], -1).repeat(t, 1))
         return torch.cat(rows)
 
-    def rotary(self, grids: list[tuple[int, int, int]]) -> tuple[Tensor, Tensor]:
+    def rotary(self, grids: list[tuple[int, int, int]], device: torch.device) -> tuple[Tensor, Tensor]:
         """cos and sin (P, C): the angles serve both halves of a head's channels."""
-        angles = self.angles(grids).to(self.device).repeat(1, 2)
+        angles = self.angles(grids).to(device).repeat(1, 2)
         return angles.cos(), angles.sin()
 
     def windows(self, grids: list[tuple[int, int, int]]) -> tuple[Tensor, list[int]]:
@@ -195,15 +205,15 @@ class VisionEncoder(Part):
             start += t * h * w
         return torch.cat(order), sizes
 
-    def segments(self, grids: list[tuple[int, int, int]]) -> tuple[Segments, Segments]:
+    def segments(self, grids: list[tuple[int, int, int]], device: torch.device) -> tuple[Segments, Segments]:
         """Which patches attend to each other: per window, and per frame."""
         cells = self.config.spatial_merge_size**2
         order, sizes = self.windows(grids)
         patches = (order[:, None] * cells + torch.arange(cells)).flatten()
         frames = [h * w for t, h, w in grids for _ in range(t)]
         return (
-            Segments.cut(patches, [size * cells for size in sizes], self.device),
-            Segments.cut(torch.arange(len(patches)), frames, self.device),
+            Segments.cut(patches, [size * cells for size in sizes], device),
+            Segments.cut(torch.arange(len(patches)), frames, device),
         )
 
     def normalize(self, tokens: Tensor) -> Tensor:
