@@ -1,15 +1,27 @@
-"""Few routed rows -> outputs: copy the chosen experts' weights side by side, then one batched product each."""
+"""Few routed rows on a CPU -> outputs: each row times its experts' matrices where they lie, nothing sorted or copied.
 
+Gathering the chosen matrices for one batched product reads and writes all of them once more: measured 2 to 10 times slower.
+"""
+
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 
 def expert_mlp(x: Tensor, weights: Tensor, chosen: Tensor, gate: Tensor, up: Tensor, down: Tensor) -> Tensor:
-    column = x[:, None, :, None]  # (T, 1, D, 1)
-    inner = F.silu(gate[chosen] @ column) * (up[chosen] @ column)  # (T, A, I, 1)
-    out = (down[chosen] @ inner)[..., 0]  # (T, A, D)
+    outs = [
+        down[expert] @ (F.silu(gate[expert] @ row) * (up[expert] @ row))
+        for row, experts in zip(x, chosen.tolist(), strict=True)
+        for expert in experts
+    ]
+    out = _stack(outs, x).view(*chosen.shape, x.shape[1])
     return (out.float() * weights[..., None].float()).sum(1).to(x.dtype)
 
 
 def pick_linear(x: Tensor, weight: Tensor, pick: Tensor) -> Tensor:
-    return (weight[pick] @ x[..., None])[..., 0]
+    outs = [weight[group] @ row for row, group in zip(x, pick.tolist(), strict=True)]
+    return _stack(outs, x).view(len(x), weight.shape[1])
+
+
+def _stack(rows: list[Tensor], like: Tensor) -> Tensor:
+    return torch.stack(rows) if rows else like.new_zeros(0)
