@@ -57,14 +57,14 @@ GREEDY = Sampling()
 
 
 def choose(
-    logits: Tensor, history: Tensor, sampling: Sequence[Sampling], generators: Sequence[torch.Generator]
+    logits: Tensor, history: Tensor, sampling: Sequence[Sampling], generators: Sequence[torch.Generator | None]
 ) -> tuple[Tensor, Tensor]:
     """Pick the next id of each row.
 
     logits      (B, V)  straight from the model
     history     (B, S)  ids each row has read and written; negative numbers are filler
     sampling    B settings
-    generators  B sources of randomness, one number drawn per sampled row
+    generators  B sources of randomness, one number drawn per sampled row; greedy rows need none
     returns (B,) ids and (B,) log-probabilities under the model itself, before any setting bends them
     """
     plain = logits.float()
@@ -101,12 +101,13 @@ def _ban(scores: Tensor, sampling: Sequence[Sampling]) -> Tensor:
     return scores
 
 
-def _draw(scores: Tensor, sampling: Sequence[Sampling], generators: Sequence[torch.Generator]) -> Tensor:
+def _draw(scores: Tensor, sampling: Sequence[Sampling], generators: Sequence[torch.Generator | None]) -> Tensor:
     """Scores (B, V) -> ids (B,): cut the tail off each row, then find where one random number falls."""
     size = scores.shape[-1]
-    # Dividing by a tiny temperature overflows unless the largest score is zero.
-    scores = (scores - scores.amax(-1, keepdim=True)) / _column(scores, [s.temperature for s in sampling])
-    scores, order = scores.sort(-1, descending=True, stable=True)
+    # A tiny temperature is greedy: no overflow, as the largest score is zero, and no division by a rounded zero.
+    temperature = _column(scores, [max(s.temperature, 1e-6) for s in sampling])
+    scores = (scores - scores.amax(-1, keepdim=True)) / temperature
+    scores, order = scores.sort(dim=-1, descending=True, stable=True)
     rank = torch.arange(size, device=scores.device)
     scores = scores.masked_fill(rank >= _column(scores, [s.top_k or size for s in sampling]), -torch.inf)
     probability = scores.softmax(-1)
