@@ -1,0 +1,92 @@
+"""Packed tensors <-> float tensors: small integer codes with a scale, and perhaps a minimum, for each group of a row.
+
+A parameter `p` (..., K) of a packed folder is stored as two or three tensors; groups are G neighbours along the last axis:
+
+    p.codes    uint8 (..., K / 2)  4-bit codes 0..15: weight 2i in the low half of byte i, weight 2i + 1 in the high half
+               int8  (..., K)      8-bit codes -128..127
+    p.scale    fp16  (..., K / G)
+    p.minimum  fp16  (..., K / G)  only where groups have one; otherwise 4-bit codes are centred on 8
+
+    weight = code * scale + minimum, or (code - 8) * scale, or code * scale for 8 bits; in fp32, in this order.
+
+G follows from the shapes. A parameter without `.codes` is stored as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+CENTRE = 8
+"""The 4-bit code that means zero when a group has no minimum."""
+
+
+class Packed(NamedTuple):
+    """One packed parameter."""
+
+    codes: Tensor
+    scale: Tensor
+    minimum: Tensor | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the float tensor."""
+        *rows, width = self.codes.shape
+        return (*rows, width * 2 if self.codes.dtype == torch.uint8 else width)
+
+    def float(self) -> Tensor:
+        """The exact fp32 weights."""
+        codes = self.codes
+        if codes.dtype == torch.uint8:
+            codes = split_nibbles(codes)
+            if self.minimum is None:
+                codes = codes.to(torch.int8) - CENTRE
+        groups = codes.unflatten(-1, (self.scale.shape[-1], -1)).float() * self.scale.float()[..., None]
+        if self.minimum is not None:
+            groups += self.minimum.float()[..., None]
+        return groups.flatten(-2)
+
+    def named(self, name: str) -> dict[str, Tensor]:
+        """The tensors to store for parameter `name`."""
+        parts = {f"{name}.codes": self.codes, f"{name}.scale": self.scale, f"{name}.minimum": self.minimum}
+        return {key: value for key, value in parts.items() if value is not None}
+
+
+def split_nibbles(codes: Tensor) -> Tensor:
+    """Bytes (..., K / 2) -> 4-bit codes (..., K), uint8."""
+    return torch.stack((codes & 15, codes >> 4), -1).flatten(-2)
+
+
+def join_nibbles(codes: Tensor) -> Tensor:
+    """4-bit codes (..., K), uint8 -> bytes (..., K / 2)."""
+    return codes[..., ::2] | codes[..., 1::2] << 4
+
+
+def pack(weight: Tensor, group: int) -> Packed:
+    """Round a trained float tensor to 4-bit codes centred on zero; the loss is at most half a scale a weight."""
+    groups = weight.float().unflatten(-1, (-1, group))
+    largest = groups.abs().amax(-1, keepdim=True)
+    scale = (largest / (CENTRE - 1)).half()
+    codes = (groups / scale.float().clamp(min=torch.finfo(torch.half).tiny)).round().clamp(-CENTRE, CENTRE - 1)
+    return Packed(join_nibbles((codes + CENTRE).to(torch.uint8).flatten(-2)), scale[..., 0])
+
+
+def collect(tensors: dict[str, Tensor]) -> dict[str, Packed | Tensor]:
+    """Stored tensors by name -> parameters by name, packed ones still packed."""
+    found: dict[str, Packed | Tensor] = {}
+    for name, tensor in tensors.items():
+        parameter, _, kind = name.rpartition(".")
+        if kind == "codes":
+            found[parameter] = Packed(tensor, tensors[f"{parameter}.scale"], tensors.get(f"{parameter}.minimum"))
+        elif f"{parameter}.codes" not in tensors:
+            found[name] = tensor
+    return found
+
+
+def unpack(tensors: dict[str, Tensor]) -> Iterable[tuple[str, Tensor]]:
+    """Stored tensors by name -> (parameter, fp32 tensor), one by one so that memory holds one float copy."""
+    for name, value in collect(tensors).items():
+        yield name, value.float()
