@@ -12,9 +12,12 @@ from ming_omni.errors import InputError
 
 NANO = Path(__file__).parent.parent / "weights" / "nano"
 OURS = "ming_omni"
-"""`model_type` of a folder that `save_pretrained` wrote."""
+"""`model_type` of a folder that `save_pretrained` wrote, and of nano."""
+PREVIEW, FLASH_2 = "Ming-flash-omni Preview", "Ming-flash-omni 2.0"
+LITE_1, LITE_15 = "Ming-lite-omni v1", "Ming-lite-omni v1.5"
+LITE_VOCABULARY = 126_464
 
-Layout = Literal["published", "ours", "packed"]
+Layout = Literal["published", "ours"]
 
 
 class Found(NamedTuple):
@@ -24,9 +27,18 @@ class Found(NamedTuple):
     layout: Layout
     config: dict[str, Any]
 
+    @property
+    def is_bare(self) -> bool:
+        """The language model in a folder of its own, its names without the leading `model.`"""
+        return self.layout == "published" and "llm_config" not in self.config and not _parts(self.config)
 
-def locate(name: str | Path) -> Path:
-    """The local folder of a built-in name, a path, or a hub id (which is downloaded once)."""
+
+def _parts(config: dict[str, Any]) -> set[str]:
+    return {"llm_config", "vision_config", "audio_config"} & config.keys()
+
+
+def locate(name: str | Path, **hub: Any) -> Path:
+    """The local folder of a built-in name, a path, or a hub id (which is downloaded once, with the hub's options)."""
     if name == "nano":
         return NANO
     path = Path(name).expanduser()
@@ -34,21 +46,21 @@ def locate(name: str | Path) -> Path:
         return path
     if path.exists():
         raise InputError(f"{name} is a file; give the folder that holds config.json and the weights")
-    if re.fullmatch(r"[\w.-]+/[\w.-]+", str(name)) and not str(name).startswith((".", "/")):
-        return _download(str(name))
+    if re.fullmatch(r"\w[\w.-]*/[\w.-]+", str(name)):
+        return _download(str(name), hub)
     raise InputError(f"there is no model {str(name)!r}: it is no built-in name (nano, tiny), no folder and no hub id")
 
 
-def _download(hub_id: str) -> Path:
+def _download(hub_id: str, options: dict[str, Any]) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RepositoryNotFoundError
 
     try:
         # Python files are never fetched: nothing of a model folder is ever run.
-        return Path(snapshot_download(hub_id, ignore_patterns=["*.py", "*.bin", "*.pth"]))
-    except RepositoryNotFoundError as error:
+        return Path(snapshot_download(hub_id, ignore_patterns=["*.py", "*.bin", "*.pth"], **options))
+    except (RepositoryNotFoundError, HFValidationError) as error:
         raise InputError(f"the hub knows no model {hub_id!r} (or it is private)") from error
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+    except (HfHubHTTPError, OSError) as error:
         raise InputError(f"{hub_id!r} is no local folder and could not be fetched from the hub") from error
 
 
@@ -60,39 +72,45 @@ def recognise(folder: Path) -> Found:
         raise InputError(f"{folder} holds no config.json, so it is no model folder")
     config = shards.read_json(folder / "config.json")
     if config.get("model_type") == OURS:
-        return Found(folder, "packed" if "packed" in config else "ours", config)
-    if config.get("model_type") not in (settings.MODEL_TYPE, settings.LLM_TYPE) and not (
-        {"llm_config", "vision_config", "audio_config"} & config.keys()
-    ):
-        raise InputError(f"{folder} is no Ming model: its config.json has model_type {config.get('model_type')!r}")
+        return Found(folder, "ours", config)
     if other := other_release(folder, config):
-        raise InputError(f"{folder} holds {other}; this package reads Ming-flash-omni Preview")
+        raise InputError(f"{folder} holds {other}; this package reads {PREVIEW}")
+    if config.get("model_type") not in (settings.MODEL_TYPE, settings.LLM_TYPE) and not _parts(config):
+        raise InputError(f"{folder} is no Ming model: its config.json has model_type {config.get('model_type')!r}")
     return Found(folder, "published", config)
 
 
 def other_release(folder: Path, config: dict[str, Any]) -> str | None:
-    """The name of a release that this package does not read (spec 8), from traits that survive any change of size."""
-    llm = config.get("llm_config") or {}
-    vision = config.get("vision_config") or {}
-    # 2.0 replaced the vision tower by one with learned positions, and lets mlp/config.json choose the painter.
-    if {"deepstack_visual_indexes", "num_position_embeddings"} & vision.keys() or (
-        folder / "mlp/config.json"
-    ).is_file():
-        return "Ming-flash-omni 2.0"
-    # The lite models route with a softmax: no expert bias, one `multi_gate` switch, and another vocabulary.
-    if "multi_gate" in llm or llm.get("model_type") == "bailing_moe":
-        # v1.5 gave images 3-D positions and dropped the second audio encoder.
-        is_newer = (llm.get("rope_scaling") or {}).get("type") == "3D"
-        return "Ming-lite-omni v1.5" if is_newer else "Ming-lite-omni v1"
+    """The name of a release that this package does not read, from traits that survive any change of size (spec 8)."""
+    llm, vision = config.get("llm_config") or config, config.get("vision_config") or {}
+    audio = config.get("audio_config") or {}
+    # 2.0 has a vision tower with learned positions and larger patches; its mlp/config.json chooses the painter.
+    if (
+        {"deepstack_visual_indexes", "num_position_embeddings"} & vision.keys()
+        or vision.get("patch_size", 14) == 16
+        or (folder / "mlp" / "config.json").is_file()
+    ):
+        return FLASH_2
+    # The lite models are another language model: softmax routing behind a `multi_gate` switch, another vocabulary.
+    if (
+        "bailing_moe" in (llm.get("model_type"), config.get("model_type"))
+        or config.get("model_type") == "bailingmm"
+        or "multi_gate" in llm
+        or llm.get("vocab_size") == LITE_VOCABULARY
+    ):
+        # v1.5 gave pictures 3-D positions and dropped the second audio encoder.
+        has_3d = (llm.get("rope_scaling") or {}).get("type") == "3D"
+        return LITE_15 if has_3d and "audio_encoder_config_sanm" not in audio else LITE_1
     return None
 
 
-def check_release(folder: Path, names: dict[str, Entry]) -> None:
-    """Refuse, by its tensors, a release whose config.json gave no sign."""
-    if any(name.startswith(("vision.pos_embed.", "vision.deepstack_merger_list.")) for name in names):
-        raise InputError(f"{folder} holds Ming-flash-omni 2.0; this package reads Ming-flash-omni Preview")
-    gates = [name for name in names if re.search(r"\.mlp\.gate\.(weight|expert_bias)$", name)]
+def check_tensors(found: Found, entries: dict[str, Entry]) -> None:
+    """Refuse, by its tensors, another release whose config.json gave no sign."""
+    if found.layout != "published":
+        return
+    if any(re.match(r"vision\.(pos_embed|deepstack_merger_list)\.", name) for name in entries):
+        raise InputError(f"{found.folder} holds {FLASH_2}; this package reads {PREVIEW}")
+    gates = [name for name in entries if name.endswith((".mlp.gate.weight", ".mlp.gate.expert_bias"))]
     if gates and not any(name.endswith("expert_bias") for name in gates):
-        raise InputError(
-            f"{folder} holds Ming-lite-omni (its routers have no bias); this package reads Ming-flash-omni"
-        )
+        has_3d = settings.read(found.config).thinker.rope_variant == "3d"
+        raise InputError(f"{found.folder} holds {LITE_15 if has_3d else LITE_1}; this package reads {PREVIEW}")

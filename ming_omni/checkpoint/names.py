@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-# Published on the left, ours on the right. `*` is a number, carried over in order; `.@` stands for `.weight` and `.bias`;
-# `[*]` says that the last number is a slot of one stacked tensor: the experts of a layer are one (E, ., .) parameter here.
+# Published on the left, ours on the right. `*` is a number, carried over in order; `.@` is `.weight` or `.bias`; `[*]`
+# says that the last number is a slot of one stacked tensor: the experts of a layer are one (E, ., .) parameter here.
 TABLE = (
     ("model.model.word_embeddings.@", "thinker.embedding.@"),
     ("model.model.layers.*.input_layernorm.@", "thinker.layers.*.attention_norm.@"),
@@ -102,6 +102,20 @@ def is_ignored(published: str) -> bool:
     return published.endswith("_extra_state")
 
 
+def parameter(ours: str) -> str:
+    """The parameter that one of our tensors belongs to: the tensor itself, or what its codes and scales stand for."""
+    return re.sub(r"\.(codes|scale|minimum)$", "", ours)
+
+
 def is_stacked(ours: str) -> bool:
     """Whether our parameter holds one slot per published tensor."""
     return re.fullmatch(r"thinker\.layers\.\d+\.mlp\.experts\.(gate|up|down)", ours) is not None
+
+
+def is_expert_bias(ours: str) -> bool:
+    return re.fullmatch(r"thinker\.layers\.\d+\.mlp\.routers\.\w+\.bias", ours) is not None
+
+
+def is_optional(ours: str) -> bool:
+    """A table that can be computed again."""
+    return ours == "audio.positions"

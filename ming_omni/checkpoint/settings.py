@@ -1,4 +1,4 @@
-"""Published config.json <-> MingConfig: every published key is read and renamed here and nowhere else (spec 2.1, 3.1, 4.2)."""
+"""Published config.json <-> MingConfig: every published key is read and renamed here (spec 2.1, 3.1, 4.2)."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ MODEL_TYPE = "bailingmm_moe_v2_lite"
 LLM_TYPE = "bailing_moe_v2"
 """`model_type` of its language model, which may stand in a folder of its own."""
 ROPE_VARIANTS = {None: "vanilla", "3D": "3d", "video_rope": "video"}
-# The published config names no audio ids; in its vocabulary they stand at fixed distances from `<imagePatch>` (spec 5.1).
+# The published config names no audio ids; its vocabulary has them at fixed distances from `<imagePatch>` (spec 5.1).
 AUDIO_PATCH_OFFSET, AUDIO_START_OFFSET = 11, 12
 
 
 def read(published: dict[str, Any]) -> MingConfig:
-    """MingConfig of a published config.json: of the whole model, of some of its parts, or of the language model alone."""
+    """MingConfig of a published config.json: the whole model, some of its parts, or the language model alone."""
     if "llm_config" not in published and published.get("model_type") == LLM_TYPE:
         published = {"llm_config": published}
     depth = published.get("mlp_depth", 2)

@@ -1,0 +1,116 @@
+"""The model as users load it: `from_pretrained` for published, own and packed folders, and saving in either layout."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers.utils import is_flash_attn_2_available
+
+from ming_omni import config as presets
+from ming_omni.checkpoint import detect, devices, fill, quantise, save, shards
+from ming_omni.config import MingConfig
+from ming_omni.errors import InputError
+from ming_omni.model import omni
+
+HUB_OPTIONS = ("cache_dir", "revision", "token", "force_download", "local_files_only")
+# Options of transformers and of the published scripts that change nothing here: weights are always read as safetensors
+# with flat memory, code in the folder is never run, and only one painter was published.
+WITHOUT_EFFECT = ("trust_remote_code", "use_safetensors", "weights_only", "low_cpu_mem_usage", "code_revision")
+WITHOUT_EFFECT += ("load_vlm", "dit_type", "_from_auto", "_commit_hash", "adapter_kwargs", "name_or_path")
+ATTENTION = ("eager", "sdpa", "flash_attention_2")
+OPTIONAL_FOLDERS = {"load_image_gen": ("painter", "mlp"), "load_talker": ("talker", "talker")}
+
+
+class MingForConditionalGeneration(omni.MingForConditionalGeneration):
+    """Text, pictures, video and sound in; text, pictures and speech out."""
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name_or_folder: str | Path,
+        *,
+        config: MingConfig | None = None,
+        dtype: torch.dtype | str | None = None,
+        torch_dtype: torch.dtype | str | None = None,
+        device_map: Any = None,
+        attn_implementation: str | None = None,
+        experts: str | None = None,
+        load_image_gen: bool = False,
+        load_talker: bool = False,
+        **options: Any,
+    ) -> MingForConditionalGeneration:
+        """Load "nano", "tiny", a folder, or a hub id; what a folder holds is told from its contents.
+
+        config               instead of the folder's own
+        dtype                torch_dtype is its older name; None or "auto": as stored
+        device_map           a device, "auto", or a dict in published or our module names
+        attn_implementation  "eager", "sdpa" or "flash_attention_2", for every part
+        experts              "fp8" or "int4" quantises the routed experts while loading; "bf16" leaves them plain
+        load_image_gen, load_talker   a folder without them gives a model without them, and a warning
+        options              those of the hub (revision, token, ...); `numerics` and `video_positions` of ThinkerConfig
+        """
+        hub = {name: options.pop(name) for name in HUB_OPTIONS if name in options}
+        switches = {name: options.pop(name) for name in ("numerics", "video_positions") if name in options}
+        if unknown := options.keys() - set(WITHOUT_EFFECT):
+            raise InputError(f"from_pretrained has no option {', '.join(sorted(unknown))}")
+        if experts not in (None, "bf16", *quantise.FORMATS):
+            raise InputError(f"experts are kept as bf16, fp8 or int4, not {experts!r}")
+        dtype = _dtype(dtype if dtype is not None else torch_dtype)
+
+        if name_or_folder == "tiny":
+            return cls._tiny(config, dtype, attn_implementation, switches)
+        found = detect.recognise(detect.locate(name_or_folder, **hub))
+        entries = shards.tensors(found.folder)
+        detect.check_tensors(found, entries)
+        config = _configure(config or fill.read_config(found), attn_implementation, switches)
+        model = fill.empty(cls, config)
+        dtype = dtype or fill.stored_dtype(entries)
+        placement = fill.fill(model, found, entries, dtype=dtype, experts=experts, device_map=device_map)
+        config.name_or_path = str(name_or_folder)
+        config.dtype = dtype
+        _warn_about_absent_parts(found.folder, load_image_gen=load_image_gen, load_talker=load_talker)
+        return devices.dispatch(model.eval(), placement)
+
+    @classmethod
+    def _tiny(cls, config, dtype, attn_implementation, switches) -> MingForConditionalGeneration:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            model = cls(_configure(config or presets.tiny(), attn_implementation, switches))
+        return model.to(dtype or torch.float32).eval()
+
+    def save_published(self, folder: str | Path, **options: Any) -> None:
+        """Write the layout that the released scripts read; see save.py."""
+        save.save_published(self, folder, **options)
+
+
+def _dtype(value: torch.dtype | str | None) -> torch.dtype | None:
+    if value is None or value == "auto":
+        return None
+    dtype = getattr(torch, value.removeprefix("torch."), None) if isinstance(value, str) else value
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise InputError(f"dtype is float32, bfloat16 or float16, not {value!r}")
+    return dtype
+
+
+def _configure(config: MingConfig, attn_implementation: str | None, switches: dict[str, Any]) -> MingConfig:
+    """Apply what the caller chose; nested parts get it too (the published loader forgets them, spec Q15)."""
+    for name, value in switches.items():
+        setattr(config.thinker, name, value)
+    config = MingConfig(thinker=config.thinker, vision=config.vision, audio=config.audio)  # renews derived settings
+    if attn_implementation is not None:
+        if attn_implementation not in ATTENTION:
+            raise InputError(f"attn_implementation is one of {', '.join(ATTENTION)}, not {attn_implementation!r}")
+        if attn_implementation == "flash_attention_2" and not is_flash_attn_2_available():
+            warnings.warn("flash-attn is not installed: attention runs as sdpa", stacklevel=3)
+            attn_implementation = "sdpa"
+        config._attn_implementation = attn_implementation
+    return config
+
+
+def _warn_about_absent_parts(folder: Path, **wanted: bool) -> None:
+    for option, (part, subfolder) in OPTIONAL_FOLDERS.items():
+        if wanted[option] and not (folder / subfolder).is_dir():
+            warnings.warn(f"{folder} has no {subfolder}/: the model is loaded without its {part}", stacklevel=3)
