@@ -265,14 +265,16 @@ class BackboneConfig(PreTrainedConfig):
     num_hidden_layers: int = 2
     num_attention_heads: int = 4
     num_key_value_heads: int = 2
+    head_dim: int | None = None
     rope_theta: float = 10_000.0
     rms_norm_eps: float = 1e-6
     numerics: Literal["native", "reference"] = "native"
     """As the talker's; it sets it."""
 
-    @property
-    def head_dim(self) -> int:
-        return self.hidden_size // self.num_attention_heads
+    def __post_init__(self, **kwargs):
+        if self.head_dim is None:
+            self.head_dim = self.hidden_size // self.num_attention_heads
+        super().__post_init__(**kwargs)
 
 
 @strict
@@ -501,7 +503,7 @@ def talker_nano() -> TalkerConfig:
 
 
 def talker_preview() -> TalkerConfig:
-    """The published talker as far as its sizes are known: class defaults, and the width 896 of Qwen2-0.5B (spec 7.1, B).
+    """The published talker as far as its sizes are known: class defaults and the width of Qwen2-0.5B (spec 7.1, B).
 
     The AudioVAE's sizes are not published; these are our guess. A checkpoint folder brings its own.
     """

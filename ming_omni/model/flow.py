@@ -7,6 +7,7 @@ down to 0; speech by time, from 0 up to 1. Both are grids of points on the line,
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterator
 
 import torch
@@ -63,3 +64,31 @@ def shift(sigma: Tensor, factor: float) -> Tensor:
 def logit_normal(count: int, generator: torch.Generator | None = None, mean: float = 0.0, std: float = 1.0) -> Tensor:
     """Training noise levels (count,) in (0, 1), most of them near the middle, where the velocity is hardest to tell."""
     return (mean + std * torch.randn(count, generator=generator)).sigmoid()
+
+
+SPEECH_STEPS = {
+    5: (0, 2, 4, 8, 16, 32),
+    6: (0, 2, 4, 6, 8, 16, 32),
+    7: (0, 2, 4, 6, 8, 16, 24, 32),
+    10: (0, 2, 4, 6, 8, 12, 16, 20, 24, 28, 32),
+    12: (0, 2, 4, 6, 8, 10, 12, 14, 16, 20, 24, 28, 32),
+    16: (0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32),
+}
+"""Times in 1/32 where a speech flow of n steps is evaluated: dense near the noise (EPSS, spec 7.2)."""
+
+
+def uneven_times(steps: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Times 0..1 (steps + 1,), uneven for the step counts that have a table."""
+    if steps in SPEECH_STEPS:
+        return torch.tensor(SPEECH_STEPS[steps]).to(dtype) / 32
+    return torch.linspace(0, 1, steps + 1, dtype=dtype)
+
+
+def sway(times: Tensor) -> Tensor:
+    """Bend times towards the noise: t -> 1 - cos(pi t / 2), rounded where the release rounds."""
+    return times - (torch.cos(math.pi / 2 * times) - 1 + times)
+
+
+def speech_grid(steps: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """The times (steps + 1,) at which speech is sampled."""
+    return sway(uneven_times(steps, dtype))
