@@ -22,8 +22,8 @@ PUBLISHED_MIN_PATCHES = 12  # spec Q69
 REPORTED = 3
 """Problems spelled out in one error; the rest are counted."""
 
-# Published on the left, ours on the right. `*` is a layer, `@` is `weight` or `bias`; `[i]` is the i-th of three tensors
-# that we keep in one, below each other.
+# Published on the left, ours on the right. `*` is a layer, `@` is `weight` or `bias`; `[i]` is the i-th of three
+# tensors that we keep in one, below each other.
 QWEN2 = (
     ("layers.*.input_layernorm.@", "layers.*.attention_norm.@"),
     ("layers.*.self_attn.q_proj.@", "layers.*.attention.qkv.@[0]"),
@@ -96,7 +96,7 @@ def find(folder: Path) -> Path | None:
 def load(
     folder: Path, *, device: torch.device | str = "cpu", dtype: torch.dtype | None = None, numerics: str = "native"
 ) -> Talker:
-    """A talker ready to speak; dtype None: as stored. Its text is tokenised by `talker.tokenizer`, if the folder has one."""
+    """A talker ready to speak, with its `tokenizer` if the folder has one; dtype None: as stored."""
     found = find(Path(folder))
     if found is None:
         raise InputError(f"{folder} holds no talker: a talker/config.json with `flowmodel` is missing")
@@ -221,11 +221,9 @@ def _stored_dtype(entries: dict[str, shards.Entry]) -> torch.dtype:
 
 
 def _match(talker: Talker, folder: Path, entries: dict[str, shards.Entry], table: tuple, is_ours) -> list[_Source]:
-    """A source for every parameter of one weight folder, or one error that names what is missing, extra or misshapen."""
-    places = {name: parameter for name, parameter in talker.named_parameters() if is_ours(name)}
-    expected = {
-        _published(name, i, table): _rows(talker, name, p, i) for name, p in places.items() for i in _parts(name)
-    }
+    """A source for every parameter of one weight folder, or one error that names what is missing, extra, misshapen."""
+    places = [(name, part) for name, _ in talker.named_parameters() if is_ours(name) for part in _parts(name)]
+    expected = {_published(name, part, table): _rows(talker, name, part) for name, part in places}
     problems = [f"{folder} lacks tensor {name}" for name in expected if name not in entries]
     sources = []
     for name, entry in entries.items():
@@ -257,8 +255,9 @@ def _published(ours: str, part: int, table: tuple) -> str:
     raise AssertionError(f"no published name for {ours}")
 
 
-def _rows(talker: Talker, name: str, parameter: Tensor, part: int) -> Tensor:
+def _rows(talker: Talker, name: str, part: int) -> Tensor:
     """The rows of a fused q, k, v that hold one of them; any other parameter whole."""
+    parameter = talker.get_parameter(name)
     if ".qkv." not in name:
         return parameter
     attention = talker.get_submodule(name.rpartition(".qkv.")[0])

@@ -26,7 +26,7 @@ ROTARY_BASE = 10_000.0
 
 
 def rotate_pairs(x: Tensor, cos: Tensor, sin: Tensor, num_heads: int | None) -> Tensor:
-    """Turn neighbouring channels (2i, 2i + 1) of x (N, H, L, C) by cos, sin (L, C / 2), in the first heads or in all."""
+    """Turn channel pairs (2i, 2i + 1) of x (N, H, L, C) by cos, sin (L, C / 2), in all heads or the first ones."""
     if num_heads is not None:
         return torch.cat([rotate_pairs(x[:, :num_heads], cos, sin, None), x[:, num_heads:]], 1)
     first, second = x.unflatten(-1, (-1, 2)).unbind(-1)  # (N, H, L, C / 2)
