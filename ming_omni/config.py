@@ -173,6 +173,7 @@ class ImageVAEConfig(PreTrainedConfig):
     scaling_factor: float = 1.5305
     shift_factor: float = 0.0609
     use_quant_conv: bool = False
+    use_post_quant_conv: bool = False
     max_cells: int = 16_384
     """Latent cells coded in one piece (128 x 128 = a picture of 1024 x 1024); more are coded in tiles."""
 

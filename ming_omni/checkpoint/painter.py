@@ -9,13 +9,14 @@ from pathlib import Path
 import torch
 from safetensors import safe_open
 from torch import Tensor, nn
-from transformers import Qwen2Config, T5Config
+from transformers import PreTrainedConfig, Qwen2Config, T5Config
 from transformers.initialization import no_init_weights
 
 from ming_omni.checkpoint import shards
 from ming_omni.config import DiTConfig, FlowConfig, GlyphConfig, ImageVAEConfig, PainterConfig
 from ming_omni.errors import InputError
 from ming_omni.model.dit import position_table
+from ming_omni.model.glyphs import GlyphEncoder
 from ming_omni.model.painter import Painter
 
 # Published names on the left, ours on the right. `*` is a number, carried over in order; `.@` stands for `.weight` and
@@ -139,25 +140,44 @@ BYT5_MAPPER = (
 )
 
 
+PARTS = ("mlp", "connector", "transformer", "vae")
+"""Folders that make a painter; scheduler/ and byt5/ may be absent."""
+
+
 def has_painter(folder: Path) -> bool:
-    return all((folder / part).is_dir() for part in ("mlp", "connector", "transformer", "vae"))
+    return all((folder / part).is_dir() for part in PARTS)
 
 
 def load_painter(folder: Path, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> Painter:
     """The painter of a published folder; nothing of it is read before this is called."""
     config = read_config(folder)
-    with no_init_weights(), torch.device(device):
-        painter = Painter(config)
-    for parameter in painter.parameters():
-        parameter.data = parameter.data.to(dtype)  # not `.to`: the rotary frequencies stay fp32 (spec N1)
+    painter = empty(Painter, config, device, dtype)
     fill(painter, published_tensors(folder, config))
-    return painter.eval().requires_grad_(False)
+    return painter.eval()
+
+
+def load_glyphs(folder: Path, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> GlyphEncoder:
+    """The glyph branch alone, from a byt5/ folder."""
+    config = _read_glyphs(folder)
+    glyphs = empty(GlyphEncoder, config, device, dtype)
+    fill(glyphs, ((name.removeprefix("glyphs."), *rest) for name, *rest in glyph_tensors(folder)))
+    return glyphs.eval()
+
+
+def empty(kind: type[nn.Module], config: PreTrainedConfig, device: torch.device | str, dtype: torch.dtype) -> nn.Module:
+    """A module whose parameters are still to be filled; buffers, such as rotary frequencies, stay fp32 (spec N1)."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        with no_init_weights(), torch.device(device):
+            return kind(config)
+    finally:
+        torch.set_default_dtype(before)
 
 
 def read_config(folder: Path) -> PainterConfig:
     """The published JSON files -> our settings."""
-    missing = [part for part in ("mlp", "connector", "transformer", "vae") if not (folder / part).is_dir()]
-    if missing:
+    if missing := [part for part in PARTS if not (folder / part).is_dir()]:
         raise InputError(f"{folder} holds no painter: {missing[0]}/ is missing")
     queries = shards.header(_only_file(folder / "mlp"))
     if "proj_in.weight" not in queries or "proj_out.weight" not in queries:
@@ -176,14 +196,16 @@ def read_config(folder: Path) -> PainterConfig:
         connector=Qwen2Config(**connector),
         dit=_read_dit(shards.read_json(folder / "transformer/config.json"), folder / "transformer"),
         vae=_read_vae(shards.read_json(folder / "vae/config.json")),
-        glyphs=_read_glyphs(folder / "byt5/byt5.json", queries["proj_out.weight"].shape[0]),
+        glyphs=_read_glyphs(folder / "byt5") if (folder / "byt5/byt5.json").is_file() else None,
         flow=_read_flow(shards.read_json(scheduler) if scheduler.is_file() else {}),
     )
 
 
 def _read_dit(c: dict, folder: Path) -> DiTConfig:
     if c.get("vae_ref_channel_cat"):
-        raise InputError(f"{folder / 'config.json'} joins the picture to edit by channel; that variant is not published")
+        raise InputError(
+            f"{folder / 'config.json'} joins the picture to edit by channel; that variant is not published"
+        )
     refiners = {name for file in _files(folder) for name in shards.header(file) if name.startswith("noise_refiner.")}
     return DiTConfig(
         latent_channels=c.get("in_channels", 16),
@@ -216,9 +238,13 @@ def _read_vae(c: dict) -> ImageVAEConfig:
 
 
 def _read_flow(c: dict) -> FlowConfig:
-    unknown = [key for key in ("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "invert_sigmas") if c.get(key)]
+    unknown = [
+        key for key in ("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "invert_sigmas") if c.get(key)
+    ]
     if unknown or c.get("shift_terminal") or c.get("time_shift_type", "exponential") != "exponential":
-        raise InputError(f"the scheduler asks for {(unknown or ['another time shift'])[0]}; the published painter does not")
+        raise InputError(
+            f"the scheduler asks for {(unknown or ['another time shift'])[0]}; the published painter does not"
+        )
     return FlowConfig(
         num_train_steps=c.get("num_train_timesteps", 1000),
         shift=float(c.get("shift", 3.0)),
@@ -230,21 +256,19 @@ def _read_flow(c: dict) -> FlowConfig:
     )
 
 
-def _read_glyphs(file: Path, width: int) -> GlyphConfig | None:
-    """None where the release carries no glyph branch; a branch of which a file is missing is an error."""
-    if not file.is_file():
-        return None
-    c = shards.read_json(file)
-    base = file.parent / c.get("byt5_config", {}).get("byt5_name", "google__byt5-smal") / "config.json"
-    t5 = shards.read_json(base) if base.is_file() else c.get("byt5_config", {})
-    table = _state(file.parent / "byt5_model/byt5_model.pt").get("embed_tokens.weight")
-    if table is None:
-        raise InputError(f"{file.parent / 'byt5_model/byt5_model.pt'} lacks embed_tokens.weight")
-    # The table is longer than the tokenizer of the base model where colours and fonts have tokens of their own.
+def _read_glyphs(folder: Path) -> GlyphConfig:
+    c = shards.read_json(folder / "byt5.json")
+    bases = sorted(folder.glob("*/config.json"))
+    if not bases:
+        raise InputError(f"{folder} holds no folder with the T5 model's config.json")
+    t5 = shards.read_json(bases[0])
+    table = _state(folder / "byt5_model/byt5_model.pt").get("embed_tokens.weight")
+    mapper = c.get("byt5_mapper_config", {})
     return GlyphConfig(
-        encoder=T5Config(**t5 | {"vocab_size": table.shape[0]}),
-        num_mapper_layers=c.get("byt5_mapper_config", {}).get("num_layers", 4),
-        out_width=c.get("byt5_mapper_config", {}).get("sdxl_channels") or width,
+        # The table is longer than the base model's where colours and fonts have tokens of their own.
+        encoder=T5Config(**t5 | ({} if table is None else {"vocab_size": table.shape[0]})),
+        num_mapper_layers=mapper.get("num_layers", 4),
+        out_width=mapper.get("sdxl_channels", 2048),
         max_length=c.get("byt5_max_length", 256),
     )
 
@@ -259,9 +283,13 @@ def published_tensors(folder: Path, config: PainterConfig) -> Iterator[tuple[str
             if name not in ("model.embed_tokens.weight", "lm_head.weight"):  # it starts and ends with vectors
                 yield "connector." + name.removeprefix("model."), None, tensor, f"{file}: {name}"
     if config.glyphs is not None:
-        for name, table in (("byt5_model/byt5_model.pt", BYT5_MODEL), ("byt5_mapper/byt5_mapper.pt", BYT5_MAPPER)):
-            file = folder / "byt5" / name
-            yield from translate(_state(file).items(), table, file)
+        yield from glyph_tensors(folder / "byt5")
+
+
+def glyph_tensors(folder: Path) -> Iterator[tuple[str, int | None, Tensor, str]]:
+    """The tuned encoder and the mapper; the release reads base.pt first and then replaces all of it (spec Q50)."""
+    for name, table in (("byt5_model/byt5_model.pt", BYT5_MODEL), ("byt5_mapper/byt5_mapper.pt", BYT5_MAPPER)):
+        yield from translate(_state(folder / name).items(), table, folder / name)
 
 
 def translate(
@@ -317,7 +345,6 @@ def _check_positions(stored: object, config: DiTConfig, source: str) -> None:
         raise InputError(f"{source} has shape {tuple(stored.get_shape())}; its configuration says {side}x{side} cells")
     row = side // 3
     actual = stored[:, row * side : (row + 1) * side].float()[0]
-    # An even number of rows keeps the crop centred, so the wanted row of the table is one of two.
     expected = position_table(config, side, side, torch.device("cpu"))[row * side : (row + 1) * side]
     if (actual - expected).abs().max() > 0.01:  # bf16 rounds it by up to 0.004
         raise InputError(f"{source} is not the sine-cosine table that the published painter uses")

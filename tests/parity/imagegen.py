@@ -1,0 +1,223 @@
+"""The painter: condition, diffusion transformer, sampling in every guidance mode, autoencoder, and a whole picture.
+
+The set stores no weights: recipe.json says how to draw them, and this file is our own reader of it. The thinker is the
+`thinker` set beside it, found by its contents.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Iterator
+from copy import deepcopy
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors.numpy import load_file, save_file
+from torch import Tensor
+
+from ming_omni import checkpoint
+from ming_omni.model.dit import DiT, rotary_table
+from ming_omni.model.painter import Guidance, Painter, noise, sigmas
+from ming_omni.model.painting import generate_image, last_grid, to_images, with_queries
+from tests.parity import Check, difference, keys, same, tensors
+
+CONDITION, FORWARD, LATENTS, DECODED = 1e-5, 2e-4, 2e-3, 5e-3
+SEED, STEPS, TEXT_GUIDANCE = 42, 4, 5.0  # of the recorded samples
+WHOLE_SEED, WHOLE_STEPS = 7, 2  # of the recorded whole call
+
+
+def matches(folder: Path) -> bool:
+    return (folder / "recipe.json").is_file() and "dit_latents" in keys(folder / "inputs.safetensors")
+
+
+def compare(folder: Path) -> Iterator[Check]:
+    inputs, expected = tensors(folder / "inputs.safetensors"), tensors(folder / "outputs.safetensors")
+    thinker = find_thinker(folder)
+    if thinker is None:
+        yield Check("the thinker set beside this one", float("inf"), 0.0)
+        return
+    with tempfile.TemporaryDirectory() as release:
+        materialise(folder, Path(release))
+        for name in ("config.json", "model.safetensors"):
+            (Path(release) / name).symlink_to((thinker / name).resolve())
+        model = checkpoint.load(release, load_image_gen=True, dtype=torch.float32)
+    painter = model.painter
+    yield from check_schedule(painter, expected)
+    yield from check_autoencoder(painter, inputs, expected)
+    yield from check_transformer(painter, inputs, expected)
+    yield from check_samples(painter, inputs, expected)
+    yield from check_conditions(model, inputs, expected)
+    yield from check_whole(model, inputs, expected, folder)
+
+
+def find_thinker(folder: Path) -> Path | None:
+    """The sibling folder that holds a language and a vision model in the published layout."""
+    wanted = {"model.model.word_embeddings.weight", "vision.patch_embed.proj.weight", "linear_proj.0.weight"}
+    siblings = (path for path in sorted(folder.resolve().parent.iterdir()) if path.is_dir())
+    return next((path for path in siblings if wanted <= keys(path / "model.safetensors")), None)
+
+
+def materialise(folder: Path, release: Path) -> None:
+    """Write the checkpoint folders that recipe.json describes; every file's digest is checked."""
+    recipe = json.loads((folder / "recipe.json").read_text())
+    stored_file = folder / "stored_tensors.safetensors"
+    stored = load_file(stored_file) if stored_file.is_file() else {}
+    for name, content in recipe["files"].items():
+        drawn = {
+            key: stored[how["stored"]] if "stored" in how else draw(**how) for key, how in content["tensors"].items()
+        }
+        digest = hashlib.sha256(b"".join(key.encode() + drawn[key].tobytes() for key in sorted(drawn))).hexdigest()
+        assert digest == content["sha256"], f"{name}: the weights drawn from {folder} are not the recorded ones"
+        (release / name).parent.mkdir(parents=True, exist_ok=True)
+        save_file(drawn, release / name, metadata={"format": "pt"})
+    for name, config in recipe["configs"].items():
+        (release / name).parent.mkdir(parents=True, exist_ok=True)
+        (release / name).write_text(json.dumps(config))
+
+
+def draw(shape: list[int], seed: int, scale: float, offset: float) -> np.ndarray:
+    """offset + scale * u, all in float32; u in [-1, 1) from the top 24 bits of a hash of (seed, flat index)."""
+    u32 = np.uint32
+    with np.errstate(over="ignore"):  # 32-bit arithmetic wraps, which is the recipe's mod 2^32
+        h = np.arange(int(np.prod(shape, dtype=np.int64)), dtype=u32) * u32(2654435761)
+        h += u32(seed * 2654435769 & 0xFFFFFFFF)
+        for right, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
+            h ^= h >> u32(right)
+            h *= u32(factor)
+        h ^= h >> u32(16)
+    u = (h >> u32(8)).astype(np.float32) * np.float32(2.0**-23) - np.float32(1)
+    return (np.float32(offset) + np.float32(scale) * u).reshape(shape)
+
+
+def check_schedule(painter: Painter, expected: dict[str, Tensor]) -> Iterator[Check]:
+    for key, recorded in expected.items():
+        if key.startswith("scheduler.sigmas_"):
+            num_steps = len(recorded) - 1
+            levels = sigmas(painter.config.flow, num_steps, 256)
+            yield difference(key, levels, recorded, 1e-6)
+            times = f"scheduler.timesteps_{num_steps}"
+            yield difference(times, levels[:-1] * painter.config.flow.num_train_steps, expected[times], 1e-3)
+
+
+def check_autoencoder(painter: Painter, inputs: dict[str, Tensor], expected: dict[str, Tensor]) -> Iterator[Check]:
+    vae = painter.vae
+    latents = vae.unscale(vae.encode(inputs["sample_ref_pixels"]))
+    yield difference("vae_encode_mode", latents, expected["vae_encode_mode"], FORWARD)
+    pixels = vae.decode(vae.scale(inputs["vae_decode_latent"]))
+    yield difference("vae_decode", pixels, expected["vae_decode"], DECODED)
+
+
+def check_transformer(painter: Painter, inputs: dict[str, Tensor], expected: dict[str, Tensor]) -> Iterator[Check]:
+    context, pooled = painter.context(inputs["dit_encoder_hidden_states"])
+    yield difference("toclip_mlp_first64", context[..., :64], expected["toclip_mlp_first64"], FORWARD)
+    yield difference("pooled_projection", pooled, expected["pooled_projection"], FORWARD)
+    for key, recorded in expected.items():
+        if key.startswith("rope_"):
+            shape, text = key.removeprefix("rope_").split("_text")
+            turns = rotary_table(painter.config.dit, *map(int, shape.split("x")), int(text), torch.device("cpu"))
+            yield difference(key, torch.view_as_real(turns), recorded, FORWARD)
+    arguments = inputs["dit_latents"], inputs["dit_timestep"], context, pooled
+    yield difference("dit_no_ref", painter.dit(*arguments), expected["dit_no_ref"], FORWARD)
+    edited = painter.dit(*arguments, inputs["dit_ref_latents"])
+    yield difference("dit_ref", edited, expected["dit_ref"], FORWARD)
+    config = deepcopy(painter.config.dit)
+    config.num_refiner_layers, config.use_rotary = 0, False
+    bare = DiT(config).eval()
+    bare.load_state_dict(painter.dit.state_dict(), strict=False)  # all but the refiners
+    key = "dit_no_ref_no_refiner_no_rope"
+    yield difference(key, bare(*arguments), expected[key], FORWARD)
+
+
+def check_samples(painter: Painter, inputs: dict[str, Tensor], expected: dict[str, Tensor]) -> Iterator[Check]:
+    condition, negative = inputs["sample_prompt_embeds"], inputs["sample_negative_embeds"]
+    pixels = inputs["sample_ref_pixels"]
+    size, reference = tuple(pixels.shape[2:]), painter.vae.encode(pixels)
+    first = noise([SEED], expected["sample.initial_noise"].shape[1:], torch.float32)
+    yield difference("sample.initial_noise", first, expected["sample.initial_noise"], 0.0)
+    cases = {
+        "t2i_zero_negative": (1.0, 1, None, None),
+        "t2i_given_negative": (1.0, 1, negative, None),
+        "edit_image_cfg1": (1.0, 1, None, reference),
+    } | {f"edit_image_cfg2_mode{mode}": (2.0, mode, None, reference) for mode in range(1, 7)}
+    recorded = {key.split(".")[1] for key in expected if key.startswith("sample.") and key.count(".") == 2}
+    assert recorded == cases.keys(), f"unknown recorded samples: {recorded ^ cases.keys()}"
+    for case, (image_guidance, mode, avoid, edited) in cases.items():
+        *_, last = painter.sample(
+            condition,
+            size=size,
+            seeds=[SEED],
+            num_steps=STEPS,
+            guidance=Guidance(TEXT_GUIDANCE, image_guidance, mode),
+            negative=avoid,
+            reference=edited,
+        )
+        key = f"sample.{case}"
+        yield difference(f"{key}.vae_input", painter.vae.unscale(last.latents), expected[f"{key}.vae_input"], LATENTS)
+        decoded = painter.vae.decode(last.latents)
+        yield difference(f"{key}.decoded", decoded, expected[f"{key}.decoded"], DECODED)
+        yield from check_levels(f"{key}.uint8", to_images(painter.decode(last.latents))[0], expected[f"{key}.uint8"])
+
+
+def check_levels(key: str, image: Image.Image, recorded: Tensor) -> Iterator[Check]:
+    """Pictures agree within 2 levels everywhere, and within 1 in 999 of 1000 values."""
+    actual = torch.from_numpy(np.array(image)).short()
+    yield difference(key, actual, recorded.short(), 2.0)
+    share = (actual - recorded.short()).abs().gt(1).double().mean() if actual.shape == recorded.shape else 1.0
+    yield Check(f"{key} off by more than one level", float(share), 0.001)
+
+
+def check_conditions(model, inputs: dict[str, Tensor], expected: dict[str, Tensor]) -> Iterator[Check]:
+    painter = model.painter
+    for name in ("cond_text", "cond_image", "cond_negative"):
+        arguments = {"input_ids": inputs[f"{name}_input_ids"]}
+        grid = painter.query_grid()
+        if name == "cond_image":
+            arguments["pixel_values"] = inputs["cond_image_pixel_values"]
+            arguments["image_grid_thw"] = inputs["cond_image_grid_thw"]
+            grid = torch.cat([inputs["cond_image_grid_thw"], grid])
+        prompt = with_queries(model, model.prepare(arguments))
+        yield same(f"{name}.expanded_input_ids", prompt.ids, expected[f"{name}.expanded_input_ids"])
+        yield same(f"{name}.expanded_grid_thw", grid, expected[f"{name}.expanded_grid_thw"])
+        output = model.thinker(prompt.embeddings, prompt.positions, modality=prompt.modality, mask=prompt.mask)
+        states = last_grid(painter, output.hidden[:, :-1])
+        key = f"{name}.llm_hidden_last_scale_rows"
+        # Hidden states are not unit vectors; the thinker's own tolerance is that of its logits.
+        yield difference(key, states[0], expected[key], 1e-4)
+        condition = painter.condition(states)[0]
+        yield difference(f"{name}.rows_0_8_16", condition[::8], expected[f"{name}.rows_0_8_16"], CONDITION)
+        yield difference(f"{name}.first32cols", condition[:, :32], expected[f"{name}.first32cols"], CONDITION)
+
+
+def check_whole(model, inputs: dict[str, Tensor], expected: dict[str, Tensor], folder: Path) -> Iterator[Check]:
+    """The published call: prompt ids -> picture."""
+    recorded = expected["generate_512.vae_input"]
+    scale = model.painter.config.vae.downscale
+    height, width = (side * scale for side in recorded.shape[2:])
+    key = "generate_512.initial_noise_first_channel"
+    first = noise([WHOLE_SEED], recorded.shape[1:], torch.float32)
+    yield difference(key, first[:, :1], expected[key], 0.0)
+    prompt = with_queries(model, model.prepare({"input_ids": inputs["cond_text_input_ids"]}))
+    output = model.thinker(prompt.embeddings, prompt.positions, modality=prompt.modality, mask=prompt.mask)
+    condition = model.painter.condition(last_grid(model.painter, output.hidden[:, :-1]))
+    *_, last = model.painter.sample(
+        condition,
+        size=(height, width),
+        seeds=[WHOLE_SEED],
+        num_steps=WHOLE_STEPS,
+        guidance=Guidance(TEXT_GUIDANCE),
+    )
+    yield difference("generate_512.vae_input", model.painter.vae.unscale(last.latents), recorded, LATENTS)
+    image = generate_image(
+        model,
+        input_ids=inputs["cond_text_input_ids"],
+        image_gen_steps=WHOLE_STEPS,
+        image_gen_seed=WHOLE_SEED,
+        image_gen_height=height,
+        image_gen_width=width,
+    )
+    [file] = folder.glob("generate_*.png")
+    yield from check_levels(file.name, image, torch.from_numpy(np.array(Image.open(file).convert("RGB"))))
