@@ -15,7 +15,7 @@ from ming_omni.kernels import grouped, reference, small_batch
 __all__ = ["available", "expert_mlp", "grouped", "pick_linear", "reference", "small_batch", "use"]
 
 SMALL_BATCH_ROWS = 8
-"""On a CPU, up to this many routed rows are cheaper one by one than sorted (2 cores, nano's sizes: 72 against 137 us)."""
+"""Up to this many routed rows are cheaper one by one than sorted, on a CPU (one token of nano: 72 against 137 us)."""
 
 _forced: ContextVar[ModuleType | None] = ContextVar("forced kernel", default=None)
 

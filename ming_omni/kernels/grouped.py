@@ -12,7 +12,7 @@ def expert_mlp(x: Tensor, weights: Tensor, chosen: Tensor, gate: Tensor, up: Ten
     order, ends = _sort(chosen.flatten(), len(gate))
     rows = x[order // chosen.shape[1]]  # (N, D)
     inner = F.silu(_product(rows, gate, ends)) * _product(rows, up, ends)
-    out = _unsort(_product(inner, down, ends), order).view(*chosen.shape, -1)  # (T, A, D)
+    out = _unsort(_product(inner, down, ends), order).view(*chosen.shape, x.shape[1])  # (T, A, D)
     # A sum over slots instead of an atomic scatter: the same result on every run.
     return (out.float() * weights[..., None].float()).sum(1).to(x.dtype)
 
@@ -35,7 +35,10 @@ def _unsort(rows: Tensor, order: Tensor) -> Tensor:
 
 
 def _product(rows: Tensor, weight: Tensor, ends: Tensor) -> Tensor:
-    """Sorted rows (N, D), weight (G, O, D), group ends (G,) -> (N, O)."""
+    """Sorted rows (N, D), weight (G, O, D), group ends (G,) -> (N, O).
+
+    torch's backward takes contiguous gradients only; `_unsort` above every result sends back nothing else.
+    """
     if _is_native(rows, weight):
         return torch._grouped_mm(rows, weight.transpose(1, 2), offs=ends)
     return _blocks(rows, weight, ends)
