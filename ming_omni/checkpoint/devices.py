@@ -32,7 +32,7 @@ def place(model: nn.Module, device_map, dtype: torch.dtype) -> Placement:
     if isinstance(device_map, str) and device_map in ("auto", "balanced", "balanced_low_0", "sequential"):
         return _automatic(model, device_map, dtype)
     if not isinstance(device_map, dict):
-        return dict.fromkeys(pieces(model), _device("cpu" if device_map is None else device_map))
+        return dict.fromkeys(pieces(model), device("cpu" if device_map is None else device_map))
     return {piece: _wanted(piece, tensors, device_map) for piece, tensors in pieces(model).items()}
 
 
@@ -42,10 +42,10 @@ def _wanted(piece: str, tensors: list[str], device_map: dict) -> torch.device:
     for name in tensors:
         owner = names.parameter(name)
         published = names.to_published(owner, 0 if names.is_stacked(owner) else None)
-        device = _longest(device_map, [n for n in (name, published) if n])
-        if device is None:
+        value = _longest(device_map, [n for n in (name, published) if n])
+        if value is None:
             raise InputError(f"device_map gives no device to {published or name}")
-        found.add(_device(device))
+        found.add(device(value))
     if len(found) > 1:
         raise InputError(f"device_map cuts {piece} over {', '.join(map(str, found))}; it must stay on one device")
     return found.pop()
@@ -59,20 +59,20 @@ def _longest(device_map: dict, tensor_names: list[str]):
     return device_map[max(matches, key=len)] if matches else None
 
 
-def _device(value: int | str | torch.device) -> torch.device:
+def device(value: int | str | torch.device) -> torch.device:
     """A number means that GPU; on a machine without any, it means the CPU, so that a published map still loads."""
     try:
-        device = torch.device("cuda", value) if isinstance(value, int) else torch.device(value)
+        found = torch.device("cuda", value) if isinstance(value, int) else torch.device(value)
     except RuntimeError as error:
         raise InputError(f"there is no device {value!r}") from error
-    if device.type != "cuda":
-        return device
+    if found.type != "cuda":
+        return found
     if not torch.cuda.is_available():
         warnings.warn("there is no GPU here: the model goes to the CPU", stacklevel=2)
         return torch.device("cpu")
-    if (device.index or 0) >= torch.cuda.device_count():
-        raise InputError(f"device_map names GPU {device.index}; this machine has {torch.cuda.device_count()}")
-    return device
+    if (found.index or 0) >= torch.cuda.device_count():
+        raise InputError(f"device_map names GPU {found.index}; this machine has {torch.cuda.device_count()}")
+    return found
 
 
 def _automatic(model: nn.Module, strategy: str, dtype: torch.dtype) -> Placement:

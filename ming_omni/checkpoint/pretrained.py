@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import PreTrainedModel
 from transformers.utils import is_flash_attn_2_available
 
 from ming_omni import config as presets
@@ -20,8 +22,9 @@ HUB_OPTIONS = ("cache_dir", "revision", "token", "force_download", "local_files_
 # with flat memory, code in the folder is never run, and only one painter was published.
 WITHOUT_EFFECT = ("trust_remote_code", "use_safetensors", "weights_only", "low_cpu_mem_usage", "code_revision")
 WITHOUT_EFFECT += ("load_vlm", "dit_type", "_from_auto", "_commit_hash", "adapter_kwargs", "name_or_path")
-ATTENTION = ("eager", "sdpa", "flash_attention_2")
-OPTIONAL_FOLDERS = {"load_image_gen": ("painter", "mlp"), "load_talker": ("talker", "talker")}
+ATTENTION = (None, "eager", "sdpa", "flash_attention_2")
+OPTIONAL_PARTS = ("painter", "talker")
+"""In our layout each lies in a folder of its name, so that it can be left out when loading."""
 
 
 class MingForConditionalGeneration(omni.MingForConditionalGeneration):
@@ -71,8 +74,14 @@ class MingForConditionalGeneration(omni.MingForConditionalGeneration):
         placement = fill.fill(model, found, entries, dtype=dtype, experts=experts, device_map=device_map)
         config.name_or_path = str(name_or_folder)
         config.dtype = dtype
-        _warn_about_absent_parts(found.folder, load_image_gen=load_image_gen, load_talker=load_talker)
-        return devices.dispatch(model.eval(), placement)
+        model = devices.dispatch(model.eval(), placement)
+        if load_image_gen:
+            model.painter = _load_painter(found.folder, placement["thinker.head"], dtype)
+        if load_talker:
+            wanted = device_map.get("talker") if isinstance(device_map, dict) else None
+            device = placement["thinker.head"] if wanted is None else devices.device(wanted)
+            model.talker = _load_talker(found.folder, device, dtype, config.thinker.numerics)
+        return model
 
     @classmethod
     def _tiny(cls, config, dtype, attn_implementation, switches) -> MingForConditionalGeneration:
@@ -80,6 +89,15 @@ class MingForConditionalGeneration(omni.MingForConditionalGeneration):
             torch.manual_seed(0)
             model = cls(_configure(config or presets.tiny(), attn_implementation, switches))
         return model.to(dtype or torch.float32).eval()
+
+    def save_pretrained(self, save_directory: str | Path, **options: Any) -> None:
+        """Write our layout: quantised experts stay quantised, painter and talker get folders of their own."""
+        state = options.pop("state_dict", None) or self.state_dict()
+        inner = {name: tensor for name, tensor in state.items() if name.partition(".")[0] not in OPTIONAL_PARTS}
+        super().save_pretrained(save_directory, state_dict=inner, **options)
+        for part in OPTIONAL_PARTS:
+            if getattr(self, part) is not None:
+                getattr(self, part).save_pretrained(Path(save_directory) / part)
 
     def save_published(self, folder: str | Path, **options: Any) -> None:
         """Write the layout that the released scripts read; see save.py."""
@@ -97,20 +115,37 @@ def _dtype(value: torch.dtype | str | None) -> torch.dtype | None:
 
 def _configure(config: MingConfig, attn_implementation: str | None, switches: dict[str, Any]) -> MingConfig:
     """Apply what the caller chose; nested parts get it too (the published loader forgets them, spec Q15)."""
+    config = copy.deepcopy(config)
     for name, value in switches.items():
-        setattr(config.thinker, name, value)
-    config = MingConfig(thinker=config.thinker, vision=config.vision, audio=config.audio)  # renews derived settings
-    if attn_implementation is not None:
-        if attn_implementation not in ATTENTION:
-            raise InputError(f"attn_implementation is one of {', '.join(ATTENTION)}, not {attn_implementation!r}")
-        if attn_implementation == "flash_attention_2" and not is_flash_attn_2_available():
-            warnings.warn("flash-attn is not installed: attention runs as sdpa", stacklevel=3)
-            attn_implementation = "sdpa"
-        config._attn_implementation = attn_implementation
+        for part in (config.thinker, config.vision, config.audio):
+            if hasattr(part, name):
+                setattr(part, name, value)
+    attn_implementation = attn_implementation or config._attn_implementation
+    if attn_implementation not in ATTENTION:
+        raise InputError(f"attn_implementation is one of {', '.join(ATTENTION[1:])}, not {attn_implementation!r}")
+    if attn_implementation == "flash_attention_2" and not is_flash_attn_2_available():
+        warnings.warn("flash-attn is not installed: attention runs as sdpa", stacklevel=3)
+        attn_implementation = "sdpa"
+    config._attn_implementation = attn_implementation
     return config
 
 
-def _warn_about_absent_parts(folder: Path, **wanted: bool) -> None:
-    for option, (part, subfolder) in OPTIONAL_FOLDERS.items():
-        if wanted[option] and not (folder / subfolder).is_dir():
-            warnings.warn(f"{folder} has no {subfolder}/: the model is loaded without its {part}", stacklevel=3)
+def _load_painter(folder: Path, device: torch.device, dtype: torch.dtype) -> PreTrainedModel | None:
+    from ming_omni.checkpoint import painter
+    from ming_omni.model.painter import Painter
+
+    if (folder / "painter" / "config.json").is_file():
+        return Painter.from_pretrained(folder / "painter", dtype=dtype).to(device).eval()
+    if painter.has_painter(folder):
+        return painter.load_painter(folder, device, dtype)
+    warnings.warn(f"{folder} holds no painter (mlp/, connector/, ...): the model is loaded without it", stacklevel=3)
+    return None
+
+
+def _load_talker(folder: Path, device: torch.device, dtype: torch.dtype, numerics: str) -> PreTrainedModel | None:
+    from ming_omni.checkpoint import talker
+
+    if talker.find(folder) is not None:
+        return talker.load(folder, device=device, dtype=dtype, numerics=numerics)
+    warnings.warn(f"{folder} holds no talker/: the model is loaded without it", stacklevel=3)
+    return None

@@ -17,7 +17,7 @@ SHARD_BYTES = 5 * 2**30
 
 
 def save_published(model: nn.Module, folder: str | Path, *, shard_bytes: int = SHARD_BYTES) -> None:
-    """Write config.json and safetensors; quantised experts are written out in full, one expert at a time."""
+    """Write config.json and safetensors of the understanding side; quantised experts become plain, one at a time."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     dtype = str(model.dtype).removeprefix("torch.")
@@ -38,6 +38,8 @@ def published_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """(published name, tensor) of every parameter, experts one by one."""
     quantised = {name: module for name, module in model.named_modules() if isinstance(module, QuantisedWeight)}
     for name, tensor in model.state_dict().items():
+        if not name.startswith(("thinker.", "vision.", "audio.")):
+            continue
         owner = names.parameter(name)
         if owner in quantised:
             if name.endswith(".codes"):
