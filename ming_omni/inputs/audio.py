@@ -1,0 +1,127 @@
+"""Sound from a file, bytes, arrays or the track of a video -> one channel of samples at 16 kHz (spec 4.1)."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ming_omni.errors import InputError
+from ming_omni.inputs.behaviour import OURS, Behaviour
+from ming_omni.inputs.container import decoding, open_container
+from ming_omni.inputs.mel import SAMPLE_RATE_HZ
+from ming_omni.inputs.resample import resample
+from ming_omni.inputs.source import open_source
+
+MAX_AUDIO_SECONDS = 6 * 3600
+MAX_CHANNELS = 64
+MIN_RATE_HZ, MAX_RATE_HZ = 1_000, 768_000
+
+
+def load_audio(source: Any, behaviour: Behaviour = OURS, sample_rate_hz: int = SAMPLE_RATE_HZ) -> Tensor:
+    """Any sound, or (samples, rate), -> (n,) float32 at the given rate."""
+    waveform, rate_hz = read_audio(source)
+    return one_channel(waveform, rate_hz, behaviour, sample_rate_hz)
+
+
+def one_channel(
+    waveform: Tensor | np.ndarray, rate_hz: int, behaviour: Behaviour = OURS, sample_rate_hz: int = SAMPLE_RATE_HZ
+) -> Tensor:
+    """(channels, n) or (n,) of floats or integers at any rate -> (n',) float32 at `sample_rate_hz`."""
+    if isinstance(rate_hz, bool) or int(rate_hz) != rate_hz or not MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ:
+        raise InputError(f"a sample rate of {rate_hz} Hz is outside {MIN_RATE_HZ}..{MAX_RATE_HZ}")
+    channels = as_channels(waveform)
+    if channels.shape[1] > MAX_AUDIO_SECONDS * rate_hz:
+        raise InputError(f"the sound is longer than {MAX_AUDIO_SECONDS // 3600} hours")
+    mono = channels[0] if behaviour.channels == "first" else channels.mean(0)
+    if not torch.isfinite(mono).all():
+        raise InputError("the sound holds samples that are not finite numbers")
+    return resample(mono, int(rate_hz), sample_rate_hz, behaviour.resampler)
+
+
+def as_channels(waveform: Tensor | np.ndarray) -> Tensor:
+    """(n,), (channels, n) or (n, channels), floats or integers -> (channels, n) float32 in -1..1."""
+    array = waveform.detach().cpu().numpy() if isinstance(waveform, Tensor) else np.asarray(waveform)
+    if array.ndim == 1:
+        array = array[None]
+    if array.ndim != 2 or array.size == 0:
+        raise InputError(f"an array of shape {array.shape} is not a sound; expected (n,) or (channels, n)")
+    if array.shape[0] > array.shape[1] and array.shape[1] <= MAX_CHANNELS:
+        array = array.T
+    if array.shape[0] > MAX_CHANNELS:
+        raise InputError(f"a sound has at most {MAX_CHANNELS} channels, not {array.shape[0]}")
+    if array.dtype.kind in "iu":
+        full_scale = 2.0 ** (array.dtype.itemsize * 8 - 1)
+        array = array / full_scale - (1.0 if array.dtype.kind == "u" else 0.0)
+    elif array.dtype.kind != "f":
+        raise InputError(f"a sound cannot be made of {array.dtype} numbers")
+    return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
+
+
+def read_audio(source: Any) -> tuple[Tensor, int]:
+    """Any sound -> (channels, n) float32 and its rate in Hz."""
+    if isinstance(source, tuple) and len(source) == 2:
+        return as_channels(source[0]), source[1]
+    if isinstance(source, np.ndarray | Tensor):
+        raise InputError("samples need their rate: pass (samples, sample_rate_hz)")
+    with open_source(source, "sound") as file:
+        decoded = _read_soundfile(file)
+        if decoded is None:
+            file.seek(0)
+            decoded = _read_track(file)
+    if decoded[0].numel() == 0:
+        raise InputError("the sound is empty")
+    return decoded
+
+
+def _read_soundfile(file) -> tuple[Tensor, int] | None:
+    """WAV, FLAC, OGG, MP3 and the like; None when this library does not know the format."""
+    import soundfile
+
+    try:
+        opened = soundfile.SoundFile(file)
+    except Exception:  # not one of its formats: the next decoder gives the verdict
+        return None
+    with decoding("sound"), opened:
+        if opened.frames > MAX_AUDIO_SECONDS * opened.samplerate or opened.channels > MAX_CHANNELS:
+            raise InputError(f"the sound is longer than {MAX_AUDIO_SECONDS // 3600} hours")
+        # Block by block: a header may promise more samples than the file holds.
+        blocks = list(opened.blocks(blocksize=1 << 20, dtype="float32", always_2d=True))
+        samples = np.concatenate(blocks) if blocks else np.zeros((0, 1), np.float32)
+        return torch.from_numpy(np.ascontiguousarray(samples.T)), opened.samplerate
+
+
+def _read_track(file) -> tuple[Tensor, int]:
+    """The first sound track of anything FFmpeg reads: m4a, webm, the sound of a video."""
+    with open_container(file, "sound") as container, decoding("sound"):
+        import av
+
+        if not container.streams.audio:
+            raise InputError("the file holds no sound")
+        stream = container.streams.audio[0]
+        rate_hz, num_channels = stream.codec_context.sample_rate, stream.codec_context.channels
+        if not rate_hz or not 1 <= num_channels <= MAX_CHANNELS:
+            raise InputError("the file holds no readable sound")
+        to_floats = av.AudioResampler(format="fltp", layout=stream.codec_context.layout, rate=rate_hz)
+        blocks, length = [], 0
+        for frame in container.decode(stream):
+            for block in to_floats.resample(frame):
+                blocks.append(block.to_ndarray())
+                length += blocks[-1].shape[1]
+            if length > MAX_AUDIO_SECONDS * rate_hz:
+                raise InputError(f"the sound is longer than {MAX_AUDIO_SECONDS // 3600} hours")
+        blocks += [block.to_ndarray() for block in to_floats.resample(None)]
+    if not blocks:
+        raise InputError("the sound is empty")
+    return torch.from_numpy(np.concatenate(blocks, axis=1).astype(np.float32)), rate_hz
+
+
+def clips(samples: Tensor, max_seconds: float, behaviour: Behaviour = OURS) -> list[Tensor]:
+    """One clip, or equal parts when the encoder cannot read all of it in one go."""
+    limit = int(max_seconds * SAMPLE_RATE_HZ)
+    if behaviour.long_audio == "whole" or len(samples) <= limit:
+        return [samples]
+    return list(samples.chunk(math.ceil(len(samples) / limit)))
