@@ -4,6 +4,7 @@ __version__ = "0.1.0"
 
 # Heavy things are imported when they are first asked for, so that `import ming_omni` and `ming --help` are instant.
 _LAZY = {
+    "Ming": "ming_omni.ming",
     "MingForConditionalGeneration": "ming_omni.checkpoint.pretrained",
     "MingProcessor": "ming_omni.inputs.processor",
 }

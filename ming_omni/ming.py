@@ -1,0 +1,137 @@
+"""Words, pictures and sound in, answers out: the object a user holds. It owns a model, its processor and its engine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ming_omni import checkpoint
+from ming_omni.checkpoint import detect
+from ming_omni.engine.engine import Engine, Stream
+from ming_omni.engine.request import Request, read_prompt
+from ming_omni.errors import InputError
+from ming_omni.inputs.messages import Audio, Image, Message, Text, Video, conversation
+from ming_omni.inputs.processor import MingProcessor
+from ming_omni.inputs.tokenizer import read_json
+from ming_omni.model.omni import MingForConditionalGeneration
+from ming_omni.model.sampling import Sampling
+
+ENCODER = {"image": "vision", "video": "vision", "audio": "audio"}
+
+
+class Ming:
+    """A model to talk to. `Ming.load("nano")` is ready offline; a folder or hub id of the published model works alike."""
+
+    def __init__(
+        self,
+        model: MingForConditionalGeneration,
+        processor: MingProcessor,
+        *,
+        name: str = "ming",
+        sampling: Sampling = Sampling(),
+        stop_ids: Iterable[int] = (),
+    ):
+        """sampling  what holds when a call says nothing else; stop_ids end an answer, besides the processor's own"""
+        self.model, self.processor, self.name, self.sampling = model, processor, name, sampling
+        self.stop_ids = frozenset([*processor.gen_terminator, *stop_ids])
+
+    @classmethod
+    def load(cls, name: str | Path = "nano", **options: Any) -> Ming:
+        """Load "nano", "tiny", a folder or a hub id; options: see `MingForConditionalGeneration.from_pretrained`."""
+        model = checkpoint.load(name, **options)
+        if name == "tiny":
+            from ming_omni.inputs.tiny import tiny_tokenizer
+
+            return cls(model, MingProcessor.from_config(model.config, tiny_tokenizer()), name="tiny")
+        folder = detect.locate(name)
+        settings = read_json(folder / "generation_config.json")
+        kept = ("top_k", "top_p", "repetition_penalty")
+        sampling = Sampling(
+            temperature=settings.get("temperature", 1.0) if settings.get("do_sample") else 0.0,
+            banned=tuple(settings.get("suppress_tokens") or ()),
+            **{key: settings[key] for key in kept if settings.get(key) is not None},
+        )
+        ends = settings.get("eos_token_id") or ()
+        return cls(
+            model,
+            MingProcessor.from_pretrained(folder),
+            name=Path(name).name,
+            sampling=sampling,
+            stop_ids=[ends] if isinstance(ends, int) else ends,
+        )
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
+
+    @cached_property
+    def engine(self) -> Engine:
+        """Started on first use; all that is asked of this object shares its pages and its steps."""
+        return Engine(self.model).start()
+
+    def requires(self, kind: str) -> None:
+        """Refuse early what this model cannot take: kind is image, video or audio."""
+        self.model.require(ENCODER[kind])
+
+    def ask(self, prompt: str, **options: Any) -> str:
+        """The whole answer; options as `stream` takes them."""
+        return "".join(self.stream(prompt, **options))
+
+    def stream(
+        self,
+        prompt: str,
+        *,
+        images: Sequence[Any] = (),
+        audio: Sequence[Any] = (),
+        video: Any = None,
+        **options: Any,
+    ) -> Iterator[str]:
+        """The answer in pieces, as they come; closing the iterator stops the work.
+
+        images, audio, video   paths, bytes, PIL pictures, arrays or data: URLs; they precede the prompt
+        options                as `reply` takes them
+        """
+        content = [Image(source) for source in images]
+        content += [] if video is None else [Video(video)]
+        content += [Audio(source) for source in audio]
+        return self.reply([Message("user", [*content, *([Text(prompt)] if prompt else [])])], **options)
+
+    def reply(
+        self, messages: Any, *, system: str | None = None, max_tokens: int | None = 512, **sampling: Any
+    ) -> Iterator[str]:
+        """The next turn of a conversation, in pieces. Everything that is wrong with it is said before the first one.
+
+        messages   text, our Message objects, published dictionaries or OpenAI chat messages
+        sampling   temperature, top_p, top_k, min_p, repetition_penalty, seed; None keeps the model's default
+        """
+        stream = self.submit(messages, system=system, max_tokens=max_tokens, **sampling)
+        return self._pieces(stream)
+
+    def submit(
+        self, messages: Any, *, system: str | None = None, max_tokens: int | None = 512, **sampling: Any
+    ) -> Stream:
+        """Hand a conversation to the engine and return its stream of tokens."""
+        if max_tokens is not None and max_tokens < 1:
+            raise InputError(f"max_tokens is 1 or more, not {max_tokens}")
+        chosen = {name: value for name, value in sampling.items() if value is not None}
+        if unknown := chosen.keys() - Sampling.__dataclass_fields__.keys():
+            raise InputError(f"there is no option {', '.join(sorted(unknown))}")
+        inputs = self.processor.prepare(conversation(messages), system=system)
+        prompt = read_prompt(self.model, inputs)
+        room = self.engine.longest - len(prompt)
+        limit = max_tokens if max_tokens is None or room <= 0 else min(max_tokens, room)
+        return self.engine.submit(Request(prompt, replace(self.sampling, **chosen), limit, self.stop_ids))
+
+    def _pieces(self, stream: Stream) -> Iterator[str]:
+        decoder = self.processor.tokenizer.stream()
+        with stream:
+            for token in stream:
+                if piece := decoder.push(token.id):
+                    yield piece
+        if piece := decoder.finish():
+            yield piece
