@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -46,18 +48,30 @@ def locate(name: str | Path, **hub: Any) -> Path:
         return path
     if path.exists():
         raise InputError(f"{name} is a file; give the folder that holds config.json and the weights")
-    if re.fullmatch(r"\w[\w.-]*/[\w.-]+", str(name)):
+    if is_hub_id(name):
         return _download(str(name), hub)
     raise InputError(f"there is no model {str(name)!r}: it is no built-in name (nano, tiny), no folder and no hub id")
 
 
+def is_hub_id(name: str | Path) -> bool:
+    return re.fullmatch(r"\w[\w.-]*/[\w.-]+", str(name)) is not None
+
+
 def _download(hub_id: str, options: dict[str, Any]) -> Path:
     from huggingface_hub import snapshot_download
+
+    with hub_errors(hub_id):
+        # Python files are never fetched: nothing of a model folder is ever run.
+        return Path(snapshot_download(hub_id, ignore_patterns=["*.py", "*.bin", "*.pth"], **options))
+
+
+@contextmanager
+def hub_errors(hub_id: str) -> Iterator[None]:
+    """What the hub answers, as one sentence."""
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RepositoryNotFoundError
 
     try:
-        # Python files are never fetched: nothing of a model folder is ever run.
-        return Path(snapshot_download(hub_id, ignore_patterns=["*.py", "*.bin", "*.pth"], **options))
+        yield
     except (RepositoryNotFoundError, HFValidationError) as error:
         raise InputError(f"the hub knows no model {hub_id!r} (or it is private)") from error
     except (HfHubHTTPError, OSError) as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import warnings
 
 import torch
@@ -19,12 +18,8 @@ def pieces(model: nn.Module) -> dict[str, list[str]]:
     """Tensor names of each piece that a device map may move, in the order data flows."""
     found: dict[str, list[str]] = {}
     for name in model.state_dict():
-        found.setdefault(piece(name), []).append(name)
+        found.setdefault(names.piece(name), []).append(name)
     return found
-
-
-def piece(tensor: str) -> str:
-    return re.match(r"thinker\.layers\.\d+|thinker\.\w+|\w+", tensor)[0]
 
 
 def place(model: nn.Module, device_map, dtype: torch.dtype) -> Placement:

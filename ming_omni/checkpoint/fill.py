@@ -165,7 +165,7 @@ class _Writer:
         return new
 
     def _device(self, name: str) -> torch.device:
-        return self.placement[devices.piece(name)]
+        return self.placement[names.piece(name)]
 
 
 @contextmanager

@@ -119,3 +119,8 @@ def is_expert_bias(ours: str) -> bool:
 def is_optional(ours: str) -> bool:
     """A table that can be computed again."""
     return ours == "audio.positions"
+
+
+def piece(ours: str) -> str:
+    """What a tensor belongs to and a device never shares: the embedding, a layer, the norm, the head, an encoder."""
+    return re.match(r"thinker\.layers\.\d+|thinker\.\w+|\w+", ours)[0]
