@@ -19,13 +19,13 @@ from ming_omni.inputs.messages import Audio, Image, Message, Text, Video, conver
 from ming_omni.inputs.processor import MingProcessor
 from ming_omni.inputs.tokenizer import read_json
 from ming_omni.model.omni import MingForConditionalGeneration
-from ming_omni.model.sampling import Sampling
+from ming_omni.model.sampling import GREEDY, Sampling
 
 ENCODER = {"image": "vision", "video": "vision", "audio": "audio"}
 
 
 class Ming:
-    """A model to talk to. `Ming.load("nano")` is ready offline; a folder or hub id of the published model works alike."""
+    """A model to talk to: `Ming.load("nano")` is ready offline, a folder or hub id of the published model works alike."""
 
     def __init__(
         self,
@@ -33,7 +33,7 @@ class Ming:
         processor: MingProcessor,
         *,
         name: str = "ming",
-        sampling: Sampling = Sampling(),
+        sampling: Sampling = GREEDY,
         stop_ids: Iterable[int] = (),
     ):
         """sampling  what holds when a call says nothing else; stop_ids end an answer, besides the processor's own"""
