@@ -303,8 +303,6 @@ def test_forward_keeps_the_logits_asked_for_and_honours_given_positions(model):
     places = model.prepare(inputs).positions
     assert torch.equal(model(**inputs, position_ids=places).logits, everything)
     assert not torch.allclose(model(**inputs, position_ids=places.flip(-1)).logits, everything)
-    with pytest.raises(InputError, match="pixel_value"):
-        model(**inputs, pixel_value=inputs["pixel_values"])
 
 
 @torch.no_grad()
@@ -373,3 +371,15 @@ def test_media_in_another_dtype_are_taken_as_they_come():
     low = {key: value.bfloat16() if value.is_floating_point() else value for key, value in inputs.items()}
     assert torch.equal(model(**inputs).logits, model(**low).logits)
     assert model(**inputs).logits.dtype == torch.bfloat16
+
+
+@pytest.mark.gpu
+def test_a_gpu_answers_as_the_cpu_does(model):
+    batch = Prompts(model.config).add(*MIXED).add(9).add(2, WIDE, 1).tensors()
+    sampling = [Sampling(), Sampling(temperature=0.7, top_p=0.9, seed=1), Sampling(repetition_penalty=1.3, banned=(5,))]
+    expected = answer(model, batch, sampling=sampling)
+    on_gpu = build().cuda()
+    for placed in (batch, {key: value.cuda() for key, value in batch.items()}):
+        ids, logits = answer(on_gpu, placed, sampling=sampling)
+        assert torch.equal(ids.cpu(), expected[0])
+        assert_close(logits.cpu(), expected[1], atol=1e-3, rtol=1e-3)

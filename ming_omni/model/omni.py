@@ -178,7 +178,9 @@ class MingForConditionalGeneration(Part):
             raise InputError("pixel values come with the grids that describe them")
         return self.require("vision")(patches, grid)
 
-    def _hear(self, ids: Tensor, features: Tensor, lengths: Tensor | None, spans: Tensor | None):
+    def _hear(
+        self, ids: Tensor, features: Tensor, lengths: Tensor | None, spans: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Clips -> where their tokens go (B, T), the tokens (N, D), and the spans that the prompt declares (B, T).
 
         features (1, F, M) and lengths (1, n) of the clips, row after row
@@ -195,7 +197,7 @@ class MingForConditionalGeneration(Part):
         kept = []
         end_of_last = (0, 0)
         for (row, start, length), clip in zip(declared, clips, strict=True):
-            if (row, start) < end_of_last or start + length > ids.shape[1]:
+            if start < 0 or (row, start) < end_of_last or start + length > ids.shape[1]:
                 raise InputError(f"audio spans follow one another inside the prompt; ({start}, {length}) does not")
             if len(clip) > length:
                 warnings.warn(f"an audio clip of {len(clip)} tokens is cut to its span of {length}", stacklevel=3)
@@ -211,22 +213,44 @@ class MingForConditionalGeneration(Part):
         input_ids: Tensor,
         attention_mask: Tensor | None = None,
         *,
+        pixel_values: Tensor | None = None,
+        image_grid_thw: Tensor | None = None,
+        pixel_values_videos: Tensor | None = None,
+        video_grid_thw: Tensor | None = None,
+        second_per_grid_ts: Tensor | None = None,
+        audio_feats: Tensor | None = None,
+        audio_feats_lengths: Tensor | None = None,
+        audio_placeholder_loc_lens: Tensor | None = None,
         position_ids: Tensor | None = None,
         labels: Tensor | None = None,
         num_logits_to_keep: int = 0,
         output_hidden_states: bool = False,
         output_router_logits: bool = False,
-        **media: Tensor | None,
     ) -> MingOutput:
-        """Read whole prompts once.
+        """Read whole prompts once; the processor's keys keep their published names.
 
-        input_ids      (B, T), attention_mask (B, T); media by the names in MEDIA_KEYS
-        position_ids   (3, B, T) instead of those that the prompt's pictures imply
-        labels         (B, T) ids to predict, -100 where nothing is asked; gives the loss
+        input_ids, attention_mask (B, T)
+        pixel_values, image_grid_thw, pixel_values_videos, video_grid_thw   (P, C·T·p·p) patches and (n, 3) grids
+        second_per_grid_ts  (n,) duration of one time step of each video
+        audio_feats (1, F, M), audio_feats_lengths (1, n), audio_placeholder_loc_lens (B, n, 2)   see `_hear`
+        position_ids        (3, B, T) instead of those that the prompt's pictures imply
+        labels              (B, T) ids to predict, -100 where nothing is asked; gives the loss
         num_logits_to_keep  logits of the last tokens only; 0: of all
         """
-        _refuse_unknown(media, (*MEDIA_KEYS, "second_per_grid_ts"))
-        prompt = self.prepare({"input_ids": input_ids, "attention_mask": attention_mask, **media})
+        prompt = self.prepare(
+            {
+                "input_ids": input_ids,
+                "attention_mask": attention_mask,
+                "pixel_values": pixel_values,
+                "image_grid_thw": image_grid_thw,
+                "pixel_values_videos": pixel_values_videos,
+                "video_grid_thw": video_grid_thw,
+                "second_per_grid_ts": second_per_grid_ts,
+                "audio_feats": audio_feats,
+                "audio_feats_lengths": audio_feats_lengths,
+                "audio_placeholder_loc_lens": audio_placeholder_loc_lens,
+            }
+        )
         output = self.thinker(
             prompt.embeddings,
             prompt.positions if position_ids is None else position_ids.to(prompt.positions.device),
@@ -322,10 +346,15 @@ class MingForConditionalGeneration(Part):
 
         Greedy unless `do_sample` or a temperature says otherwise. `streamer` is a transformers streamer;
         `num_logits_to_keep` is accepted as the scripts pass it: only the last token's logits are ever computed.
+        With `image_gen` the answer is a picture, see painting.py.
         """
+        unknown = [key for key in inputs if key not in MEDIA_KEYS and not key.startswith(PAINTING_PREFIX)]
+        if unknown:
+            raise InputError(f"generate has no option {', '.join(unknown)}")
         if image_gen:
-            self.require("painter")
-        _refuse_unknown(inputs, MEDIA_KEYS, PAINTING_PREFIX)
+            from ming_omni.model import painting  # heavy, and most prompts ask for words
+
+            return painting.generate(self, {"input_ids": input_ids, "attention_mask": attention_mask, **inputs})
         if num_beams != 1:
             raise InputError("this model does not search with beams: num_beams is 1")
         if do_sample is None:
@@ -360,9 +389,3 @@ class MingForConditionalGeneration(Part):
 def _fill(embeddings: Tensor, place: Tensor, tokens: Tensor) -> Tensor:
     """Put tokens (N, D) where place (B, T) is True, in reading order."""
     return embeddings.masked_scatter(place[..., None], tokens.to(embeddings))
-
-
-def _refuse_unknown(given: Mapping[str, Any], known: Sequence[str], prefix: str | None = None) -> None:
-    unknown = [key for key in given if key not in known and not (prefix and key.startswith(prefix))]
-    if unknown:
-        raise InputError(f"unknown option {', '.join(unknown)}; media are {', '.join(known)}")
