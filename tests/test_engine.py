@@ -11,7 +11,7 @@ from ming_omni.engine.engine import Engine, Options
 from ming_omni.engine.request import Busy, Closing, Request, content_numbers, read_prompt
 from ming_omni.errors import InputError
 from ming_omni.model.sampling import Sampling
-from tests.prompts import tiny_inputs, tiny_model
+from tests.recipes import tiny_inputs, tiny_model
 
 GREEDY = Sampling()
 TEXT, LONG_TEXT = (("text", 1),), (("text", 3), ("text", 5), ("text", 8))
@@ -263,7 +263,7 @@ def test_threads_and_tasks_can_ask_at_the_same_time():
 
     async def ask_all() -> list[list[int]]:
         async def one(i: int) -> list[int]:
-            return [token.id async for token in e.submit(request((("text", i),)))]
+            return [token.id async for token in e.submit(request((("text", i),)), asyncio.get_running_loop())]
 
         return await asyncio.gather(*(one(i) for i in range(6, 12)))
 

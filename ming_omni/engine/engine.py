@@ -61,18 +61,15 @@ class Stream:
     Whoever stops listening calls `cancel`, or uses the stream as a context manager.
     """
 
-    def __init__(self, engine: Engine, sequence: Sequence):
+    def __init__(self, engine: Engine, sequence: Sequence, loop: asyncio.AbstractEventLoop | None):
         self.engine = engine
         self.sequence = sequence
         self.finish: str | None = None
         """stop: a stop id; length: no more room; cancelled"""
         self.submitted_at = time.monotonic()
         self.first_token_at: float | None = None
-        try:
-            self.loop: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
-            self._queue: asyncio.Queue | queue.SimpleQueue = asyncio.Queue()
-        except RuntimeError:
-            self.loop, self._queue = None, queue.SimpleQueue()
+        self.loop = loop
+        self._queue: asyncio.Queue | queue.SimpleQueue = queue.SimpleQueue() if loop is None else asyncio.Queue()
 
     def cancel(self) -> None:
         """Stop working on it; its memory is free before the engine's next step. Harmless when it is over."""
@@ -85,12 +82,12 @@ class Stream:
         self.cancel()
 
     def __iter__(self) -> Iterator[Token]:
-        assert isinstance(self._queue, queue.SimpleQueue), "this stream was made in an event loop: use `async for`"
+        assert self.loop is None, "this stream was made for an event loop: use `async for`"
         while (token := self._take(self._queue.get())) is not None:
             yield token
 
     async def __aiter__(self) -> AsyncIterator[Token]:
-        assert isinstance(self._queue, asyncio.Queue), "this stream was made outside of an event loop: use `for`"
+        assert self.loop is not None, "this stream was made for no event loop: use `for`"
         while (token := self._take(await self._queue.get())) is not None:
             yield token
 
@@ -135,8 +132,11 @@ class Engine:
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
 
-    def submit(self, request: Request) -> Stream:
-        """Queue a request. What is wrong with it, or with the moment, is said here and not in the stream."""
+    def submit(self, request: Request, loop: asyncio.AbstractEventLoop | None = None) -> Stream:
+        """Queue a request. What is wrong with it, or with the moment, is said here and not in the stream.
+
+        loop  where the stream is listened to with `async for`; None: a plain `for` listens, in any thread
+        """
         length = len(request.prompt)
         room = self.longest - length
         if room <= 0:
@@ -145,7 +145,7 @@ class Engine:
             request = replace(request, max_tokens=room)
         elif not 0 <= request.max_tokens <= room:
             raise InputError(f"after a prompt of {length} tokens max_tokens is 0 to {room}, not {request.max_tokens}")
-        stream = Stream(self, Sequence(request))
+        stream = Stream(self, Sequence(request), loop)
         with self._changed:
             if self.is_draining or self._is_stopped:
                 raise Closing("this server is shutting down")
