@@ -1,0 +1,304 @@
+"""English as written -> as spoken: `$3.50 on 5/4` -> "three dollars and fifty cents on May fourth".
+
+A table of rules, applied in order: each turns one kind of thing into words and leaves the rest to those after it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import cache
+
+MONTHS = (
+    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
+    "December",
+)  # fmt: skip
+MONTH = "|".join(MONTHS)
+DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+
+TITLES = {
+    "Mr": "Mister", "Mrs": "Missus", "Ms": "Miz", "Dr": "Doctor", "Prof": "Professor", "Jr": "Junior", "Sr": "Senior",
+    "Gen": "General", "Col": "Colonel", "Capt": "Captain", "Lt": "Lieutenant", "Sgt": "Sergeant", "Rev": "Reverend",
+    "Hon": "Honorable", "Gov": "Governor", "Sen": "Senator", "Rep": "Representative",
+}  # fmt: skip
+ABBREVIATIONS = {
+    "e.g.": "for example", "i.e.": "that is", "etc.": "et cetera", "vs.": "versus", "vs": "versus", "approx.": "about",
+    "a.k.a.": "also known as", "cf.": "compare", "et al.": "and others", "w/o": "without", "w/": "with",
+    "dept.": "department", "est.": "established", "Inc.": "Incorporated", "Ltd.": "Limited", "Corp.": "Corporation",
+    "Co.": "Company", "Ave.": "Avenue", "Blvd.": "Boulevard", "Rd.": "Road", "Apt.": "Apartment", "Mt.": "Mount",
+    "Ft.": "Fort", "fig.": "figure", "Fig.": "Figure", "vol.": "volume", "Vol.": "Volume", "ch.": "chapter",
+    "pp.": "pages", "p.": "page", "tel.": "telephone", "Tel.": "Telephone", "C#": "C sharp", "F#": "F sharp",
+}  # fmt: skip
+SHORT_MONTHS = {month[:3]: month for month in MONTHS} | {"Sept": "September"}
+SHORT_DAYS = {d[:3]: d for d in ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")}
+SHORT_DAYS |= {"Tues": "Tuesday", "Thur": "Thursday", "Thurs": "Thursday"}
+
+CURRENCIES = {
+    "$": ("dollar", "cent"), "US$": ("dollar", "cent"), "£": ("pound", "penny"), "€": ("euro", "cent"),
+    "¥": ("yen", None), "₹": ("rupee", "paisa"), "₩": ("won", None),
+    "USD": ("dollar", "cent"), "GBP": ("pound", "penny"), "EUR": ("euro", "cent"), "JPY": ("yen", None),
+    "CNY": ("yuan", None), "RMB": ("yuan", None),
+}  # fmt: skip
+SCALES = {"k": "thousand", "K": "thousand", "m": "million", "M": "million", "bn": "billion", "b": "billion",
+          "B": "billion", "tn": "trillion", "T": "trillion"}  # fmt: skip
+PLURALS = {"penny": "pence", "paisa": "paise", "foot": "feet", "inch": "inches", "yen": "yen", "won": "won",
+           "yuan": "yuan", "hertz": "hertz", "psi": "psi"}  # fmt: skip
+
+# unit -> its name in the singular; "NAME per OTHER" takes its plural in NAME.
+UNITS = {
+    "mm": "millimeter", "cm": "centimeter", "m": "meter", "km": "kilometer", "ft": "foot", "yd": "yard", "mi": "mile",
+    "mg": "milligram", "g": "gram", "kg": "kilogram", "lb": "pound", "lbs": "pound", "oz": "ounce",
+    "ml": "milliliter", "mL": "milliliter", "l": "liter", "L": "liter", "gal": "gallon",
+    "ns": "nanosecond", "µs": "microsecond", "us": "microsecond", "ms": "millisecond", "s": "second", "sec": "second",
+    "secs": "second", "min": "minute", "mins": "minute", "h": "hour", "hr": "hour", "hrs": "hour", "yr": "year",
+    "yrs": "year", "Hz": "hertz", "kHz": "kilohertz", "MHz": "megahertz", "GHz": "gigahertz",
+    "kB": "kilobyte", "KB": "kilobyte", "MB": "megabyte", "GB": "gigabyte", "TB": "terabyte", "PB": "petabyte",
+    "kbps": "kilobit per second", "Mbps": "megabit per second", "Gbps": "gigabit per second",
+    "mph": "mile per hour", "km/h": "kilometer per hour", "kph": "kilometer per hour", "m/s": "meter per second",
+    "rpm": "revolution per minute", "fps": "frame per second", "dpi": "dot per inch",
+    "W": "watt", "kW": "kilowatt", "MW": "megawatt", "kWh": "kilowatt hour", "V": "volt", "mAh": "milliamp hour",
+    "mA": "milliamp", "dB": "decibel", "kcal": "kilocalorie", "cal": "calorie", "px": "pixel", "psi": "psi",
+    "°C": "degree Celsius", "°F": "degree Fahrenheit", "°": "degree",
+    "m²": "square meter", "km²": "square kilometer", "m2": "square meter", "sq ft": "square foot",
+}  # fmt: skip
+
+LATIN_MARKS = str.maketrans("，。！？：；（）～“”‘’、", ",.!?:;()~\"\"'',")
+NUMBER = r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+"
+# A minus is a sign only where nothing stands before it.
+SIGNED = rf"(?:(?<![\w.)\]])[-−])?(?:{NUMBER})"
+
+
+@cache
+def _inflect():
+    import inflect
+
+    return inflect.engine()
+
+
+def cardinal(number: str) -> str:
+    """`-1,234.05` -> "minus one thousand two hundred thirty-four point zero five"."""
+    number = number.replace(",", "").replace("−", "-")
+    sign, number = ("minus ", number[1:]) if number.startswith("-") else ("", number)
+    whole, _, decimals = number.partition(".")
+    if len(whole) > 15 or (len(whole) > 1 and whole[0] == "0"):
+        words = digits(whole)
+    else:
+        words = _inflect().number_to_words(whole or "0", andword="", comma="")
+    return f"{sign}{words} point {digits(decimals)}" if decimals else sign + words
+
+
+def digits(text: str) -> str:
+    return " ".join(DIGITS[int(c)] for c in text if c.isdecimal())
+
+
+def ordinal(number: str) -> str:
+    return _inflect().ordinal(cardinal(number))
+
+
+def year(number: str) -> str:
+    """1999 -> "nineteen ninety-nine", 2005 -> "two thousand five", 1905 -> "nineteen oh five"."""
+    high, low = divmod(int(number), 100)
+    if low == 0 and high % 10:
+        return f"{cardinal(str(high))} hundred"
+    if high % 10 == 0 and low < 10:
+        return cardinal(number)
+    return f"{cardinal(str(high))} {cardinal(str(low)) if low > 9 else f'oh {DIGITS[low]}'}"
+
+
+def plural(name: str) -> str:
+    for singular, several in PLURALS.items():
+        if name.endswith(singular):
+            return name.removesuffix(singular) + several
+    first, per, rest = name.partition(" per ")
+    if per:
+        return plural(first) + per + rest
+    return name.replace("degree", "degrees", 1) if name.startswith("degree") else f"{name}s"
+
+
+def quantity(number: str, name: str) -> str:
+    return f"{cardinal(number)} {name if number in ('1', '-1') else plural(name)}"
+
+
+def _alternatives(names) -> str:
+    return "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
+
+
+def _money(match: re.Match) -> str:
+    sign, amount, scale = match["sign"], match["amount"].replace(",", ""), match["scale"]
+    unit, cent = CURRENCIES[sign]
+    if scale:
+        return f"{cardinal(amount)} {SCALES.get(scale, scale)} {plural(unit)}"
+    whole, _, decimals = amount.partition(".")
+    if not cent or not re.fullmatch(r"\d\d?", decimals) or not int(decimals):
+        return quantity(amount.rstrip("0").rstrip(".") if not int(decimals or 0) and decimals else amount, unit)
+    small = quantity(str(int(decimals.ljust(2, "0"))), cent)
+    return small if int(whole or 0) == 0 else f"{quantity(whole, unit)} and {small}"
+
+
+def _phone(match: re.Match) -> str:
+    groups = re.findall(r"\d+", match[0])
+    return ("plus " if match[0].startswith("+") else "") + ", ".join(digits(group) for group in groups)
+
+
+def _iso_date(match: re.Match) -> str:
+    return _date(int(match[2]), int(match[3]), match[1]) or match[0]
+
+
+def _slash_date(match: re.Match) -> str:
+    """Month first, as in America, unless that is no month."""
+    first, second = int(match[1]), int(match[2])
+    month, day = (second, first) if first > 12 else (first, second)
+    full = match[3] if len(match[3]) == 4 else f"20{match[3]}"
+    return _date(month, day, full) or match[0]
+
+
+def _date(month: int, day: int, full_year: str) -> str | None:
+    if not (1 <= month <= 12 and 1 <= day <= 31):
+        return None
+    return f"{MONTHS[month - 1]} {ordinal(str(day))}, {year(full_year)}"
+
+
+def _time(match: re.Match) -> str:
+    hour, minute, second, half = match[1], match[2], match[3], (match[4] or "").upper()
+    if int(hour) > 24 or int(minute) > 59:
+        return f"{cardinal(hour)} to {cardinal(minute)}"
+    if minute == "00":
+        words = (
+            cardinal(hour)
+            if half
+            else (f"{cardinal(hour)} o'clock" if int(hour) <= 12 else f"{cardinal(hour)} hundred")
+        )
+    else:
+        words = f"{cardinal(hour)} {cardinal(minute) if int(minute) > 9 else f'oh {DIGITS[int(minute)]}'}"
+    if second:
+        words += f" and {quantity(str(int(second)), 'second')}"
+    return f"{words} {half}M" if half else words
+
+
+def _fraction(match: re.Match) -> str:
+    whole, numerator, denominator = match[1], match[2], match[3]
+    if int(denominator) == 0 or int(denominator) > 100:
+        return f"{cardinal(numerator)} over {cardinal(denominator)}"
+    name = {2: "half", 4: "quarter"}.get(int(denominator)) or ordinal(denominator)
+    several = "halves" if name == "half" else f"{name}s"
+    part = f"{cardinal(numerator)} {name if int(numerator) == 1 else several}"
+    if whole:
+        part = f"{cardinal(whole.strip())} and " + (f"a {name}" if int(numerator) == 1 else part)
+    return part
+
+
+def _decade(match: re.Match) -> str:
+    century, decade = match[1], match[2]
+    tens = _inflect().plural(cardinal(decade)) if decade != "00" else "hundreds"
+    return f"{cardinal(century)} {tens}" if century else tens
+
+
+def _version(match: re.Match) -> str:
+    return " point ".join(
+        cardinal(part) if len(part) < 3 and part[0] != "0" else digits(part) for part in match[0].split(".")
+    )
+
+
+def _roman(match: re.Match) -> str:
+    values = {"I": 1, "V": 5, "X": 10, "L": 50, "C": 100}
+    numbers = [values[c] for c in match[2]]
+    total = sum(-n if n < max(numbers[i:]) else n for i, n in enumerate(numbers))
+    return f"{match[1]} {cardinal(str(total))}"
+
+
+Rule = tuple[str, str | Callable[[re.Match], str]]
+
+WORDS: tuple[Rule, ...] = (
+    (rf"\b({_alternatives(TITLES)})\.(?=\s)", lambda m: TITLES[m[1]]),
+    (rf"(?<![\w.])({_alternatives(ABBREVIATIONS)})(?!\w)", lambda m: ABBREVIATIONS[m[1]]),
+    (r"\bSt\.(?=\s+[A-Z][a-z])", "Saint"),
+    (r"(?<=[a-z]\s)St\.?(?=\W|$)", "Street"),
+    (r"\b[Nn]os?\.\s?(?=\d)", "number "),
+    (rf"\b({_alternatives(SHORT_MONTHS)})\b\.?(?=\s\d)", lambda m: SHORT_MONTHS[m[1]]),
+    (rf"(?<=\d\s)({_alternatives(SHORT_MONTHS)})\b\.?", lambda m: SHORT_MONTHS[m[1]]),
+    (rf"\b({_alternatives(SHORT_DAYS)})\b(?:\.|(?=,))", lambda m: SHORT_DAYS[m[1]]),
+    (r"\b(World War|Chapter|Part|Act|Volume|Phase|Type|Article|Book|Section) ([IVXLC]+)\b", _roman),
+)
+NUMBERS: tuple[Rule, ...] = (
+    (r"\+\d[\d \-()]{6,}\d", _phone),
+    (r"(?<![\w-])(?:\(\d{3}\) ?|\d{3}[-. ])\d{3}[-. ]\d{4}(?![\w-])", _phone),
+    (r"(?<![\w-])\d{3}-\d{4}(?![\w-])", _phone),
+    (r"(?i)\b(?P<verb>call|dial|text|phone) (?P<number>\d{3})\b", lambda m: f"{m['verb']} {digits(m['number'])}"),
+    (r"\b(\d{4})[-/](\d{1,2})[-/](\d{1,2})\b", _iso_date),
+    (r"\b(\d{1,2})/(\d{1,2})/(\d{4}|\d{2})\b", _slash_date),
+    (rf"\b({MONTH}) (\d{{1,2}})(?:st|nd|rd|th)?\b(?!:)", lambda m: f"{m[1]} {ordinal(m[2])}"),
+    (rf"\b(\d{{1,2}})(?:st|nd|rd|th)? (?:of )?({MONTH})\b", lambda m: f"the {ordinal(m[1])} of {m[2]}"),
+    (r"\bthe the\b", "the"),
+    (r"\b(\d{1,2}):(\d\d)(?::(\d\d))?(?:\s?([AaPp])\.?[Mm]\b\.?)?", _time),
+    (r"\b(\d{1,2})\s?([AaPp])\.?[Mm]\b\.?", lambda m: f"{cardinal(m[1])} {m[2].upper()}M"),
+    (r"\b(\d+):(\d+)\b", lambda m: f"{cardinal(m[1])} to {cardinal(m[2])}"),
+    (
+        rf"(?P<sign>{_alternatives(CURRENCIES)})\s?(?P<amount>{NUMBER})"
+        r"(?:(?P<scale>k|K|m|M|bn|b|B|tn|T)\b| ?(?P<word>thousand|million|billion|trillion)\b)?",
+        lambda m: _money(_Scaled(m)),
+    ),
+    (rf"(?P<amount>{NUMBER}) ?(?P<sign>USD|GBP|EUR|JPY|CNY|RMB)\b(?P<scale>)", _money),
+    (r"\b(1\d|20)(\d0)['’]?s\b", _decade),
+    (r"(?<!\w)()['’]?(\d0)s\b", _decade),
+    (r"\b24/7\b", "twenty-four seven"),
+    (r"(?<![\w/])(\d+ )?(\d{1,3})/(\d{1,3})(?![\w/])", _fraction),
+    (rf"\b({NUMBER})[eE]([-+]?\d+)\b", lambda m: f"{cardinal(m[1])} times ten to the {cardinal(m[2].lstrip('+'))}"),
+    (r"(?<=\d)%\s?[-–—]\s?(?=\d)", "% to "),
+    (rf"({SIGNED}) ?%", lambda m: f"{cardinal(m[1])} percent"),
+    (r"\bv(?:er)?\.? ?(?=\d+\.\d)", "version "),
+    (r"\b\d+(?:\.\d+){2,}\b", _version),
+    (rf"({NUMBER})\s?[-–—~]\s?(?=(?:{NUMBER})(?![-\w]*-))", r"\1 to "),
+    (rf"({SIGNED}) ?({_alternatives(UNITS)})(?![\w²³])", lambda m: quantity(m[1], UNITS[m[2]])),
+    (r"\b(\d)['′](\d{1,2})(?:[\"”″]|\b)", lambda m: f"{cardinal(m[1])} foot {cardinal(m[2])}"),
+    (r"\b(\d+)[xX](?=\d)", r"\1 by "),
+    (r"\b(\d[\d,]*)(?:st|nd|rd|th)\b", lambda m: ordinal(m[1])),
+    (rf"\b({NUMBER})([kM]|bn)\b", lambda m: f"{cardinal(m[1])} {SCALES[m[2]]}"),
+    (r"\b([A-Za-z]+)[-‑](?=\d)", r"\1 "),
+    (r"#(?=\d)", "number "),
+    (r"(?<![\w.,-])(1[1-9]|20)(\d\d)(?![\w,]*\d|\.\d|-\d)", lambda m: year(m[0])),
+    (SIGNED, lambda m: f" {cardinal(m[0])} "),
+)
+SYMBOLS: tuple[Rule, ...] = (
+    (r"\s*&\s*", " and "),
+    (r"\s*(?:>=|≥)\s*", " at least "),
+    (r"\s*(?:<=|≤)\s*", " at most "),
+    (r"(?<=\w)\s*[=＝]{1,3}\s*(?=\w)", " equals "),
+    (r"(?<=\w)\s*≠\s*(?=\w)", " is not "),
+    (r"(?<=\w)\s*[×✕]\s*(?=\w)|(?<=\w) \* (?=\w)", " times "),
+    (r"(?<=\w)\s*÷\s*(?=\w)", " divided by "),
+    (r"(?<=\w)\s*\+\s*(?=\w)", " plus "),
+    (r"(?<=\w)\+\+", " plus plus"),
+    (r"(?<=\w) < (?=\w)", " is less than "),
+    (r"(?<=\w) > (?=\w)", " is more than "),
+    (r"[~≈]\s?(?=\w)", "about "),
+    (r"\s*±\s*", " plus or minus "),
+    (r"\s*(?:->|→|=>)\s*", " to "),
+    (r"(?<=\w)@(?=\w)", " at "),
+    (r"\s+[-–—]{1,3}\s+|—", ", "),
+    (r"(?<=\w)/(?=\w)", " "),
+    (r"[#*_^|\\{}\[\]<>=~$€£]", " "),
+    (r"…|\.{3,}", "..."),
+)
+SPACES: tuple[Rule, ...] = (
+    (r"\s+", " "),
+    (r"\s+(?=[,.!?;:)])", ""),
+    (r"\(\s+", "("),
+)
+
+
+class _Scaled:
+    """A money match whose scale may be a letter or a word."""
+
+    def __init__(self, match: re.Match):
+        self.match = match
+
+    def __getitem__(self, name: str) -> str | None:
+        return self.match["scale"] or self.match["word"] if name == "scale" else self.match[name]
+
+
+def spoken(text: str) -> str:
+    """English text -> the same in words."""
+    text = text.translate(LATIN_MARKS)
+    for pattern, words in (*WORDS, *NUMBERS, *SYMBOLS, *SPACES):
+        text = re.sub(pattern, words, text)
+    return text.strip()
