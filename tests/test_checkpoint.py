@@ -1,5 +1,7 @@
 """Published, own and packed folders <-> the model: names, settings, streaming, one clear sentence for every defect."""
 
+import ctypes
+import gc
 import json
 import os
 import shutil
@@ -368,6 +370,8 @@ def _with_peak(work):
         while not done.wait(0.001):
             grown.append(anonymous() - start)
 
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)  # memory freed earlier would be reused unseen
     start = anonymous()
     watcher = threading.Thread(target=watch)
     watcher.start()
