@@ -230,7 +230,7 @@ class PainterConfig(PreTrainedConfig):
         "flow": FlowConfig,
     }
 
-    query_scales: list[int] | tuple[int, ...] = (4, 8, 16)
+    query_scales: list[int] | tuple[int, ...] = (2, 4)
     """Sides of the square query grids appended to the prompt; the last one conditions the picture."""
     thinker_width: int = 64
     condition_width: int = 64
@@ -239,8 +239,8 @@ class PainterConfig(PreTrainedConfig):
     vae: ImageVAEConfig | dict | None = None
     glyphs: GlyphConfig | dict | None = None
     flow: FlowConfig | dict | None = None
-    default_size: int = 512
-    """Side of a picture when the caller names none; also the side of the smallest table of sizes."""
+    default_size: int = 64
+    """Side of a square picture; the published table of sizes, made for 512, is scaled by it."""
 
     def __post_init__(self, **kwargs):
         tiny = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "vocab_size": 1}
@@ -439,6 +439,49 @@ def nano() -> MingConfig:
             pad_token_id=2,
             moe=MoEConfig(num_experts=8, experts_per_token=2, expert_width=64, num_shared_experts=24, routed_scale=1.0),
         ),
+    )
+
+
+def nano_painter() -> PainterConfig:
+    """The shipped painter: 256 x 256 pixels, 16 x 16 patches."""
+    return PainterConfig(
+        query_scales=(4, 8),
+        thinker_width=576,
+        condition_width=256,
+        connector={
+            "hidden_size": 256,
+            "intermediate_size": 768,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "rope_theta": 10_000.0,
+        },
+        dit=DiTConfig(
+            latent_channels=8,
+            num_attention_heads=4,
+            num_hidden_layers=6,
+            dual_attention_layers=(0, 1),
+            num_refiner_layers=1,
+            context_width=512,
+            pooled_width=256,
+            base_grid=16,
+            max_grid=48,
+        ),
+        vae=ImageVAEConfig(
+            latent_channels=8,
+            block_channels=(32, 64, 96, 96),
+            num_norm_groups=8,
+            scaling_factor=1.0,
+            shift_factor=0.0,
+        ),
+        glyphs=GlyphConfig(
+            encoder={"d_model": 128, "d_kv": 32, "d_ff": 256, "num_layers": 3, "num_heads": 4, "vocab_size": 259}
+            | {"feed_forward_proj": "gated-gelu"},
+            num_mapper_layers=1,
+            out_width=256,
+            max_length=32,
+        ),
+        default_size=256,
     )
 
 

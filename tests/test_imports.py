@@ -16,7 +16,7 @@ ALLOWED = {
     "kernels": set(),
     "inputs": {"speech"},
     "speech": set(),
-    "model": {"kernels"},
+    "model": {"kernels", "inputs"},  # of inputs, the painter takes the table of picture sizes
     "packed": {"kernels", "model"},
     "checkpoint": {"kernels", "model", "inputs", "packed"},
     "nano": {"model", "inputs", "packed", "checkpoint"},

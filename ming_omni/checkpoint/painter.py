@@ -198,6 +198,7 @@ def read_config(folder: Path) -> PainterConfig:
         vae=_read_vae(shards.read_json(folder / "vae/config.json")),
         glyphs=_read_glyphs(folder / "byt5") if (folder / "byt5/byt5.json").is_file() else None,
         flow=_read_flow(shards.read_json(scheduler) if scheduler.is_file() else {}),
+        default_size=512,
     )
 
 

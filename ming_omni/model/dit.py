@@ -69,6 +69,10 @@ def mlp(width: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(width, 4 * width), nn.GELU("tanh"), nn.Linear(4 * width, width))
 
 
+class Closed(nn.Linear):
+    """A projection that starts at zero: branches start closed and the first velocity is zero."""
+
+
 class Attention(nn.Module):
     """The projections on either side of an attention: tokens -> q, k, v and heads -> tokens."""
 
@@ -106,7 +110,7 @@ class Refiner(GradientCheckpointingLayer):
         super().__init__()
         width = config.hidden_size
         self.norm = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
-        self.modulation = nn.Linear(width, 6 * width)
+        self.modulation = Closed(width, 6 * width)
         self.attention = Attention(config, normed=False)
         self.mlp = mlp(width)
 
@@ -125,7 +129,7 @@ class Stream(nn.Module):
         width = config.hidden_size
         num_chunks = 9 if is_dual else 2 if is_last_condition else 6
         self.norm = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
-        self.modulation = nn.Linear(width, num_chunks * width)
+        self.modulation = Closed(width, num_chunks * width)
         self.attention = Attention(config, config.use_qk_norm, has_output=not is_last_condition)
         self.mlp = None if is_last_condition else mlp(width)
 
@@ -212,18 +216,16 @@ class DiT(PreTrainedModel):
             for i in range(config.num_hidden_layers)
         )
         self.norm = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
-        self.modulation = nn.Linear(width, 2 * width)
-        self.out = nn.Linear(width, patch * patch * config.latent_channels)
+        self.modulation = Closed(width, 2 * width)
+        self.out = Closed(width, patch * patch * config.latent_channels)
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
-        # Every branch starts closed and the first velocity is zero, so that training starts from the identity.
-        if isinstance(module, Refiner | Stream | DiT):
-            init.zeros_(module.modulation.weight)
-            init.zeros_(module.modulation.bias)
-        if isinstance(module, DiT):
-            init.zeros_(module.out.weight)
+        if isinstance(module, Closed):
+            init.zeros_(module.weight)
+        elif isinstance(module, nn.Linear):
+            init.xavier_uniform_(module.weight)  # suits any width, where a fixed deviation suits one
 
     def forward(
         self, latents: Tensor, time: Tensor, context: Tensor, pooled: Tensor, reference: Tensor | None = None

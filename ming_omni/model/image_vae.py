@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+from transformers import initialization as init
 
 from ming_omni.config import ImageVAEConfig
 
@@ -150,6 +151,12 @@ class ImageVAE(PreTrainedModel):
         self.quant = nn.Conv2d(2 * z, 2 * z, 1) if config.use_quant_conv else nn.Identity()
         self.post_quant = nn.Conv2d(z, z, 1) if config.use_post_quant_conv else nn.Identity()
         self.post_init()
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            init.kaiming_uniform_(module.weight, a=5**0.5)  # torch's own, which follows the number of channels
 
     def posterior(self, pixels: Tensor) -> Posterior:
         mean, log_variance = self.quant(self.encoder(pixels)).chunk(2, dim=1)

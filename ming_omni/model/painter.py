@@ -24,6 +24,7 @@ from ming_omni.model import flow
 from ming_omni.model.dit import DiT
 from ming_omni.model.glyphs import GlyphEncoder, spell
 from ming_omni.model.image_vae import ImageVAE
+from ming_omni.model.recording import Recorded
 
 
 @dataclass(frozen=True)
@@ -154,14 +155,13 @@ class Painter(PreTrainedModel):
         self.dit = DiT(config.dit)
         self.vae = ImageVAE(config.vae)
         self.glyphs = GlyphEncoder(config.glyphs) if config.glyphs else None
-        self.recorded_dit: Callable[..., Tensor] | None = None
-        """A faster version of `dit` for sampling, see recording.py."""
+        self.recorded_dit = Recorded(self.dit)
         self.post_init()
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
-        if module is self:
+        if module is self.queries:
             for query in self.queries.values():
                 init.copy_(query, F.normalize(torch.randn_like(query), dim=-1))
 
@@ -256,7 +256,7 @@ class Painter(PreTrainedModel):
             nothing = torch.zeros_like(reference)  # a zero latent, not a coded black picture
             reference = torch.cat([reference if b in "IF" else nothing for b in weights])
         mix = torch.tensor([*weights.values()], device=condition.device).view(-1, 1, 1, 1, 1)
-        dit = self.recorded_dit or self.dit
+        dit = self.recorded_dit if context.is_cuda else self.dit
 
         def velocity(x: Tensor, sigma: Tensor) -> Tensor:
             time = (sigma * self.config.flow.num_train_steps).to(x.device).expand(len(context))

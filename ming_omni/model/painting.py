@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from inspect import signature
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 PROMPT_KEYS = ("input_ids", "attention_mask", "pixel_values", "image_grid_thw")
 """Painting reads words and pictures; sound and video of the prompt are not used, as published."""
+PREFIX = "image_gen_"
+"""Options of painting, beside the prompt."""
 
 
 def with_queries(model: MingForConditionalGeneration, prompt: Prompt) -> Prompt:
@@ -84,6 +87,14 @@ def to_images(pixels: Tensor) -> list[Image]:
 
     arrays = (pixels * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
     return [Image.fromarray(array) for array in arrays]
+
+
+def generate(model: MingForConditionalGeneration, inputs: Mapping[str, Any]) -> Image | list[Image]:
+    """`generate_image`, given everything that the processor made of a prompt."""
+    given = {key: value for key, value in inputs.items() if key in PROMPT_KEYS or key.startswith(PREFIX)}
+    if unknown := given.keys() - signature(generate_image).parameters.keys():
+        raise InputError(f"painting has no option {', '.join(sorted(unknown))}")
+    return generate_image(model, **given)
 
 
 @torch.inference_mode()
