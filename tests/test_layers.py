@@ -27,15 +27,15 @@ def test_norm_rounds_before_it_weighs():
 
 def test_rotary_axes_are_the_published_ones():
     """Spec 2.4: 0 time, 1 height, 2 width, for the released 32 frequencies."""
-    assert rotary_axes("vanilla", 32) == [0] * 32
-    assert rotary_axes("3d", 32) == [0] * 8 + [1] * 12 + [2] * 12
-    assert rotary_axes("video", 32) == [1, 2] * 12 + [0] * 8
+    assert rotary_axes("vanilla", 32).tolist() == [0] * 32
+    assert rotary_axes("3d", 32).tolist() == [0] * 8 + [1] * 12 + [2] * 12
+    assert rotary_axes("video", 32).tolist() == [1, 2] * 12 + [0] * 8
 
 
 @pytest.mark.parametrize("variant", ["vanilla", "3d", "video"])
 @pytest.mark.parametrize("num_frequencies", [1, 2, 4, 5, 24, 64])
 def test_rotary_axes_cover_every_frequency(variant, num_frequencies):
-    axes = rotary_axes(variant, num_frequencies)
+    axes = rotary_axes(variant, num_frequencies).tolist()
     assert len(axes) == num_frequencies
     if variant != "vanilla" and num_frequencies > 3:
         assert set(axes) == {0, 1, 2}
@@ -46,7 +46,7 @@ def test_each_frequency_turns_with_its_axis():
     positions = torch.tensor([3, 50, 700])[:, None, None]  # one token
     cos, sin = rotary_tables(config, positions, torch.float32)
     assert cos.shape == (1, 1, 32)
-    for i, axis in enumerate(rotary_axes("video", 32)):
+    for i, axis in enumerate(rotary_axes("video", 32).tolist()):
         angle = torch.tensor(positions[axis].item() * 600_000.0 ** (-2 * i / 64))
         assert_close(cos[0, 0, i], angle.cos(), atol=1e-4, rtol=0)
         assert_close(sin[0, 0, i], angle.sin(), atol=1e-4, rtol=0)

@@ -278,6 +278,16 @@ def test_the_whole_model_compiles_to_one_graph():
     assert_close(compiled(embeddings, placed, rest["modality"]), expected, atol=2e-5, rtol=1e-4)
 
 
+def test_offloaded_layers_are_fetched_as_they_run():
+    """As with a device map that leaves layers in host memory: accelerate's hooks bring each module's weights."""
+    from accelerate import cpu_offload
+
+    expected = hidden(build(), [PICTURE_PROMPT], [[1, 4, 6]])
+    offloaded = cpu_offload(build(), execution_device=torch.device("cpu"))
+    assert {p.device.type for p in offloaded.parameters()} == {"meta"}
+    assert_close(hidden(offloaded, [PICTURE_PROMPT], [[1, 4, 6]]), expected, atol=1e-6, rtol=1e-6)
+
+
 def test_lora_attaches_and_trains():
     from peft import LoraConfig, get_peft_model
 

@@ -55,17 +55,17 @@ class MLP(nn.Module):
         return self.down(F.silu(self.gate(x)) * self.up(x))
 
 
-def rotary_axes(variant: str, num_frequencies: int) -> list[int]:
-    """Which of (time, height, width) turns each frequency; the released 32 frequencies split into 8, 12 and 12."""
+def rotary_axes(variant: str, num_frequencies: int, device: torch.device | None = None) -> Tensor:
+    """Which of time, height, width (0, 1, 2) turns each frequency; the released 32 split into 8, 12 and 12."""
+    i = torch.arange(num_frequencies, device=device)
     num_time = num_frequencies // 4
     num_space = num_frequencies - num_time
     if variant == "vanilla":
-        return [0] * num_frequencies
+        return torch.zeros_like(i)
     if variant == "3d":
-        num_height = (num_space + 1) // 2
-        return [0] * num_time + [1] * num_height + [2] * (num_space - num_height)
+        return (i >= num_time).long() + (i >= num_time + (num_space + 1) // 2)
     # video: height and width alternate on the high frequencies, time takes the lowest.
-    return [1 + i % 2 for i in range(num_space)] + [0] * num_time
+    return torch.where(i < num_space, 1 + i % 2, 0)
 
 
 def rotary_tables(config: ThinkerConfig, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -79,7 +79,7 @@ def rotary_tables(config: ThinkerConfig, positions: Tensor, dtype: torch.dtype) 
     frequencies = 1.0 / config.rope_theta**exponents
     if config.numerics == "reference":
         frequencies = frequencies.to(dtype).float()
-    axes = torch.tensor(rotary_axes(config.rope_variant, size // 2), device=device)
+    axes = rotary_axes(config.rope_variant, size // 2, device)
     angles = positions.float()[axes].movedim(0, -1) * frequencies  # (B, T, rotary_dim / 2)
     cos, sin = angles.cos(), angles.sin()
     return (cos.to(dtype), sin.to(dtype)) if config.numerics == "reference" else (cos, sin)

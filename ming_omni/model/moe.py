@@ -72,6 +72,10 @@ class Router(nn.Module):
     def reset_parameters(self) -> None:
         nn.init.kaiming_uniform_(self.weight, a=5**0.5)
 
+    def forward(self) -> tuple[Tensor, Tensor]:
+        """Weight (E, D) and bias (E,); a call, so that offloaded routers are fetched."""
+        return self.weight, self.bias
+
 
 class Experts(nn.Module):
     """All routed experts in three stacked tensors; a compressed form replaces this module and keeps its forward."""
@@ -114,11 +118,11 @@ class MoE(nn.Module):
         dtype = x.dtype if self.numerics == "reference" else torch.float32
         with torch.autocast(x.device.type, enabled=False):
             if modality is None:
-                router = self.routers["text"]
-                logits, bias = F.linear(x.to(dtype), router.weight.to(dtype)), router.bias
+                weight, bias = self.routers["text"]()
+                logits = F.linear(x.to(dtype), weight.to(dtype))
             else:
-                weight = torch.stack([router.weight for router in self.routers.values()])  # (3, E, D)
-                logits = kernels.pick_linear(x.to(dtype), weight.to(dtype), modality)
-                bias = torch.stack([router.bias for router in self.routers.values()])[modality]
+                weight, bias = map(torch.stack, zip(*(router() for router in self.routers.values()), strict=True))
+                logits = kernels.pick_linear(x.to(dtype), weight.to(dtype), modality)  # weight (3, E, D)
+                bias = bias[modality]  # (T, E)
             weights, chosen = choose_experts(logits, bias, self.config)
         return Routing(logits, chosen, weights, modality, mask)
