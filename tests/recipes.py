@@ -1,79 +1,60 @@
-"""Random prompts for a tiny model, in the processor's published keys: pieces of text and media -> tensors."""
+"""A short recipe -> what a processor returns: text, pictures and sounds for the tiny model, made in code."""
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
-from ming_omni.config import MingConfig
+from ming_omni.config import tiny
+from ming_omni.model.omni import MingForConditionalGeneration
 
-PATCH_VALUES = 3 * 2 * 14 * 14
-VIDEO_END, AUDIO_END = 297, 306
+GRIDS = ((1, 4, 4), (1, 2, 6), (1, 8, 4))
+FRAMES = (9, 23, 14)
+"""Sizes of the pictures and clips that a recipe may name, by their number."""
+
+Recipe = tuple[tuple[str, int], ...]
 
 
-class Prompts:
-    """Builds rows of one batch. A row is a list of pieces: a number is that many text tokens, a pair is a medium:
-    ("image", grid), ("video", grid) or ("audio", mel frames)."""
+@cache
+def tiny_model() -> MingForConditionalGeneration:
+    """Weights large enough that every token, position and picture changes what comes after."""
+    torch.manual_seed(0)
+    config = tiny()
+    config.thinker.initializer_range = 0.12
+    return MingForConditionalGeneration(config).eval()
 
-    def __init__(self, config: MingConfig, seed: int = 0):
-        self.config = config
-        self.random = torch.Generator().manual_seed(seed)
-        self.rows: list[list[int]] = []
-        self.spans: list[list[tuple[int, int]]] = []
-        self.media: dict[str, list] = {"image": [], "video": [], "audio": []}
 
-    def add(self, *pieces: int | tuple) -> Prompts:
-        thinker, ids, spans = self.config.thinker, [], []
-        for piece in pieces:
-            if isinstance(piece, int):
-                ids += torch.randint(32, 280, (piece,), generator=self.random).tolist()
-                continue
-            kind, size = piece
-            if kind == "audio":
-                num_tokens = ((size - 1) // 2) // 2 + 1
-                spans.append((len(ids) + 1, num_tokens))
-                ids += [thinker.audio_start_token, *[thinker.audio_patch_token] * num_tokens, AUDIO_END]
-                self.media[kind].append(self._random(size, self.config.audio.num_mel_bins))
-                continue
-            is_video, num_patches = kind == "video", size[0] * size[1] * size[2]
-            start = thinker.video_marker_token if is_video else thinker.image_start_token
-            patch = thinker.video_patch_token if is_video else thinker.image_patch_token
-            ids += [start, *[patch] * (num_patches // 4), VIDEO_END if is_video else start + 1]
-            self.media[kind].append((self._random(num_patches, PATCH_VALUES), size))
-        self.rows.append(ids)
-        self.spans.append(spans)
-        return self
-
-    def tensors(self) -> dict[str, Tensor]:
-        """One row per prompt, padded on the left."""
-        length = max(map(len, self.rows))
-        pad = self.config.thinker.pad_token_id
-        inputs = {
-            "input_ids": torch.tensor([[pad] * (length - len(row)) + row for row in self.rows]),
-            "attention_mask": torch.tensor([[0] * (length - len(row)) + [1] * len(row) for row in self.rows]),
+def tiny_inputs(recipe: Recipe) -> dict[str, Tensor]:
+    """("text", seed), ("image", number) and ("audio", number) in any order -> one request under the published keys."""
+    config = tiny()
+    ids, pictures, grids, clips, spans = [], [], [], [], []
+    for kind, number in recipe:
+        generator = torch.Generator().manual_seed(number)
+        if kind == "text":
+            ids += torch.randint(40, 280, (3 + number % 9,), generator=generator).tolist()
+        elif kind == "image":
+            grid = GRIDS[number % len(GRIDS)]
+            num_patches = grid[0] * grid[1] * grid[2]
+            start = config.thinker.image_start_token
+            ids += [start] + [config.thinker.image_patch_token] * (num_patches // 4) + [start + 1]
+            pictures.append(torch.randn(num_patches, 1176, generator=generator))
+            grids.append(grid)
+        else:
+            num_frames = FRAMES[number % len(FRAMES)]
+            num_tokens = ((num_frames - 1) // 2) // 2 + 1
+            start = config.thinker.audio_start_token
+            spans.append((len(ids) + 1, num_tokens))
+            ids += [start] + [config.thinker.audio_patch_token] * num_tokens + [start + 1]
+            clips.append(torch.randn(num_frames, 128, generator=generator))
+    inputs = {"input_ids": torch.tensor([ids])}
+    if pictures:
+        inputs |= {"pixel_values": torch.cat(pictures), "image_grid_thw": torch.tensor(grids)}
+    if clips:
+        inputs |= {
+            "audio_feats": torch.cat(clips)[None],
+            "audio_feats_lengths": torch.tensor([[len(c) for c in clips]]),
+            "audio_placeholder_loc_lens": torch.tensor([spans]),
         }
-        for kind, values, grid in (
-            ("image", "pixel_values", "image_grid_thw"),
-            ("video", "pixel_values_videos", "video_grid_thw"),
-        ):
-            if self.media[kind]:
-                inputs[values] = torch.cat([patches for patches, _ in self.media[kind]])
-                inputs[grid] = torch.tensor([size for _, size in self.media[kind]])
-        if self.media["audio"]:
-            moved = [
-                torch.tensor([(start + length - len(row), size) for start, size in spans]).view(-1, 2)
-                for row, spans in zip(self.rows, self.spans, strict=True)
-            ]
-            inputs["audio_feats"] = torch.cat(self.media["audio"])[None]
-            inputs["audio_feats_lengths"] = torch.tensor([[len(clip) for clip in self.media["audio"]]])
-            inputs["audio_placeholder_loc_lens"] = pad_sequence(moved, batch_first=True)
-        return inputs
-
-    def _random(self, *shape: int) -> Tensor:
-        return torch.randn(*shape, generator=self.random)
-
-
-def prompt(config: MingConfig, *pieces: int | tuple, seed: int = 0) -> dict[str, Tensor]:
-    """One prompt alone."""
-    return Prompts(config, seed).add(*pieces).tensors()
+    return inputs

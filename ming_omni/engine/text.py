@@ -1,4 +1,4 @@
-"""Answer tokens -> text that may be shown: nothing of a stop string, no half character; and each token's place in it."""
+"""Answer tokens -> text that may be shown: nothing of a stop string, no half character, each token's place in it."""
 
 from __future__ import annotations
 
