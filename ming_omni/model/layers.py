@@ -112,21 +112,30 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, implemen
     """
     if implementation == "flash_attention_2":
         return _flash(q, k, v, mask)
+    return (_eager if implementation == "eager" else _sdpa)(q, k, v, mask)
+
+
+def _eager(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    num_shared = q.shape[1] // k.shape[1]
+    k, v = k.repeat_interleave(num_shared, 1), v.repeat_interleave(num_shared, 1)
+    scores = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5  # (B, H, T, S)
+    scores = scores.masked_fill(~visible(mask, q.shape[2], k.shape[2], q.device), float("-inf"))
+    return scores.softmax(-1, dtype=torch.float32).to(q.dtype) @ v
+
+
+def _sdpa(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     (num_rows, num_heads, num_queries, channels), num_keys = q.shape, k.shape[2]
     num_shared = num_heads // k.shape[1]
-    if implementation == "eager":
-        k, v = k.repeat_interleave(num_shared, 1), v.repeat_interleave(num_shared, 1)
-        scores = q @ k.transpose(-1, -2) * channels**-0.5  # (B, H, T, S)
-        scores = scores.masked_fill(~visible(mask, num_queries, num_keys, q.device), float("-inf"))
-        return scores.softmax(-1, dtype=torch.float32).to(q.dtype) @ v
+    if mask is None and num_queries == num_keys:
+        return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=num_shared > 1)
     if num_queries == 1:
         # One token sees every key: the query heads of one key head become its queries, and no key is copied.
         q = q.reshape(num_rows, -1, num_shared, channels)  # (B, K, H / K, C)
         seen = None if mask is None else visible(mask, 1, num_keys, q.device)
         return F.scaled_dot_product_attention(q, k, v, attn_mask=seen).reshape(num_rows, num_heads, 1, channels)
-    is_plain = mask is None and num_queries == num_keys
-    seen = None if is_plain else visible(mask, num_queries, num_keys, q.device)
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=seen, is_causal=is_plain, enable_gqa=num_shared > 1)
+    # Keys are copied here, because with a mask no fused kernel of a GPU shares heads.
+    k, v = k.repeat_interleave(num_shared, 1), v.repeat_interleave(num_shared, 1)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=visible(mask, num_queries, num_keys, q.device))
 
 
 def _flash(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, is_causal: bool = True) -> Tensor:
