@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -31,8 +32,8 @@ def one_channel(
     waveform: Tensor | np.ndarray, rate_hz: int, behaviour: Behaviour = OURS, sample_rate_hz: int = SAMPLE_RATE_HZ
 ) -> Tensor:
     """(channels, n) or (n,) of floats or integers at any rate -> (n',) float32 at `sample_rate_hz`."""
-    if isinstance(rate_hz, bool) or int(rate_hz) != rate_hz or not MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ:
-        raise InputError(f"a sample rate of {rate_hz} Hz is outside {MIN_RATE_HZ}..{MAX_RATE_HZ}")
+    if not isinstance(rate_hz, Real) or rate_hz != rate_hz // 1 or not MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ:
+        raise InputError(f"a sample rate is a whole number of {MIN_RATE_HZ} to {MAX_RATE_HZ} Hz, not {rate_hz!r}")
     channels = as_channels(waveform)
     if channels.shape[1] > MAX_AUDIO_SECONDS * rate_hz:
         raise InputError(f"the sound is longer than {MAX_AUDIO_SECONDS // 3600} hours")

@@ -11,7 +11,7 @@ from ming_omni.errors import InputError
 # Self-contained formats only. Playlists (HLS, DASH, concat) name other files and addresses, so a stranger's
 # "video" could make this machine read or fetch them.
 FORMATS = (
-    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,live_flv,asf,ogg,gif,"
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg,gif,"
     "wav,w64,mp3,aac,flac,aiff,au,caf,amr,ac3,eac3"
 )
 

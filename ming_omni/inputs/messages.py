@@ -39,6 +39,13 @@ class Image:
     resized_height: int | None = None
     resized_width: int | None = None
 
+    def __post_init__(self):
+        for field in fields(self):
+            value = getattr(self, field.name)
+            is_count = isinstance(value, int) and not isinstance(value, bool) and value > 0
+            if field.name != "source" and value is not None and not is_count:
+                raise InputError(f"{field.name} is a whole number of pixels, not {value!r}")
+
 
 @dataclass(frozen=True)
 class Video:
@@ -139,6 +146,7 @@ def _message(item: Any, where: str, *, trusted: bool) -> Message:
 
 
 def _part(part: Any, where: str, trusted: bool) -> Part:
+    """Only trusted parts name files or choose sizes: a stranger's could read this machine, or fill its memory."""
     if isinstance(part, Part) and trusted:
         return part
     if isinstance(part, str):
@@ -150,7 +158,7 @@ def _part(part: Any, where: str, trusted: bool) -> Part:
         return Text(_field(part, "text", str, where))
     if kind in ("image_url", "video_url", "audio_url"):
         medium = {"image_url": Image, "video_url": Video, "audio_url": Audio}[kind]
-        return medium(_address(part.get(kind), f"{where}.{kind}"), **_options(part, medium, kind))
+        return medium(_address(part.get(kind), f"{where}.{kind}"))
     if kind == "input_audio":
         sound = _field(part, "input_audio", Mapping, where)
         return Audio(_base64(_field(sound, "data", str, f"{where}.input_audio"), f"{where}.input_audio.data"))
@@ -158,14 +166,10 @@ def _part(part: Any, where: str, trusted: bool) -> Part:
         if part.get(kind) is None:
             raise InputError(f"{where} lacks its {kind}")
         medium = {"image": Image, "video": Video, "audio": Audio}[kind]
-        return medium(part[kind], **_options(part, medium, kind))
+        names = {field.name for field in fields(medium)} - {"source"}
+        return medium(part[kind], **{name: part[name] for name in names if part.get(name) is not None})
     known = "text, image_url, video_url, audio_url, input_audio" + (", image, video, audio" if trusted else "")
     raise InputError(f"{where}.type is one of {known}, not {kind!r}")
-
-
-def _options(part: Mapping, medium: type, kind: str) -> dict:
-    names = {field.name for field in fields(medium)} - {"source"}
-    return {name: part[name] for name in names if part.get(name) is not None}
 
 
 def _address(value: Any, where: str) -> str:

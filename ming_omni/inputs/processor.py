@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image as Pillow
 from torch import Tensor
@@ -22,16 +21,16 @@ from transformers import BatchFeature
 
 from ming_omni.config import MingConfig
 from ming_omni.errors import InputError
-from ming_omni.inputs import sizes
+from ming_omni.inputs import folder as folder_files
 from ming_omni.inputs.audio import as_channels, clips, one_channel, read_audio
 from ming_omni.inputs.behaviour import OURS, PUBLISHED, Behaviour
+from ming_omni.inputs.canvas import canvas, glyph_text
 from ming_omni.inputs.frames import AudioProcessor
-from ming_omni.inputs.glyph_text import glyph_text
 from ming_omni.inputs.image import fetch_image, load_image
 from ming_omni.inputs.messages import Audio, Image, Message, Video, conversation, sources
 from ming_omni.inputs.patches import ImageProcessor
 from ming_omni.inputs.templates import PLACEHOLDERS, TEMPLATES, render
-from ming_omni.inputs.tokenizer import Tokenizer, read_json, write_json
+from ming_omni.inputs.tokenizer import Tokenizer
 from ming_omni.inputs.video import FrameOptions, load_video
 
 ModelInputs = BatchFeature
@@ -48,8 +47,6 @@ image_gen_text, image_gen_highres, image_gen_height, image_gen_width, image_gen_
 """
 
 _ANY_PLACEHOLDER = re.compile("|".join(PLACEHOLDERS.values()))
-_SETTINGS_FILE = "preprocessor_config.json"
-_FILES = ["tokenizer.json", "tokenizer_config.json", _SETTINGS_FILE]
 
 
 class MingProcessor:
@@ -80,70 +77,29 @@ class MingProcessor:
     @classmethod
     def from_config(cls, config: MingConfig, tokenizer: Tokenizer, **options) -> MingProcessor:
         """Sizes from a model's configuration, for a model that has no processor files yet."""
-        vision, audio = config.vision, config.audio
-        image_processor = vision and ImageProcessor(
-            patch_size=vision.patch_size,
-            temporal_patch_size=vision.temporal_patch_size,
-            merge_size=vision.spatial_merge_size,
-        )
-        audio_processor = audio and AudioProcessor(
-            num_mel_bins=audio.num_mel_bins,
-            projector_stride=audio.projector_stride,
-            max_seconds=audio.max_positions / 50,  # 20 ms each
-        )
-        return cls(tokenizer, image_processor, audio_processor, **options)
+        return cls(tokenizer, folder_files.image_processor(config), folder_files.audio_processor(config), **options)
 
     @classmethod
     def from_pretrained(
-        cls, name_or_folder: str | Path, *, behaviour: Behaviour | str = OURS, trust_remote_code: bool = False, **hub
+        cls,
+        name_or_folder: str | Path,
+        *,
+        config: MingConfig | None = None,
+        behaviour: Behaviour | str = OURS,
+        trust_remote_code: bool = False,
+        **hub,
     ) -> MingProcessor:
-        """Reads tokenizer and settings of a model folder or hub id; whatever `trust_remote_code`, no code of it runs.
+        """Reads tokenizer and settings of "nano", a model folder or a hub id.
 
-        behaviour  a Behaviour, or "published" for all of the release's own ways
+        config             the model's, for sizes that the settings leave out
+        behaviour          a Behaviour, or "published" for all of the release's own ways
+        trust_remote_code  whatever it says, no code from the folder runs
         """
-        folder = Path(name_or_folder).expanduser()
-        if not folder.is_dir():
-            folder = _download(str(name_or_folder), hub)
-        settings = read_json(folder / _SETTINGS_FILE)
-        pictures = (
-            "patch_size",
-            "temporal_patch_size",
-            "merge_size",
-            "min_pixels",
-            "max_pixels",
-            "image_mean",
-            "image_std",
-        )
-        whisper = settings.get("whisper_frontend_args") or {}
-        sound = settings.get("ming_audio") or {}
-        return cls(
-            Tokenizer.from_pretrained(folder),
-            ImageProcessor(**{key: settings[key] for key in pictures if settings.get(key) is not None}),
-            AudioProcessor(num_mel_bins=whisper.get("n_mels", 128), **sound),
-            video_options=FrameOptions(**settings.get("ming_video") or {}),
-            chat_format=settings.get("ming_chat_format"),
-            system_prompt=settings.get("ming_system_prompt"),
-            behaviour=PUBLISHED if behaviour == "published" else behaviour,
-        )
+        folder = folder_files.locate(name_or_folder, hub)
+        return cls(**folder_files.read(folder, config), behaviour=PUBLISHED if behaviour == "published" else behaviour)
 
     def save_pretrained(self, folder: str | Path) -> None:
-        folder = Path(folder)
-        self.tokenizer.save_pretrained(folder)
-        pictures, sound = self.image_processor, self.audio_processor
-        usual = asdict(FrameOptions(factor=self.video_options.factor))
-        video = {key: value for key, value in asdict(self.video_options).items() if value != usual[key]}
-        settings = {
-            "processor_class": type(self).__name__,
-            **vars(pictures),
-            "whisper_frontend_args": {"n_mels": sound.num_mel_bins},
-            "ming_audio": {"projector_stride": sound.projector_stride, "max_seconds": sound.max_seconds},
-            "ming_chat_format": self.chat_format,
-        }
-        if video:
-            settings["ming_video"] = video
-        if self.template.default_system != TEMPLATES[self.chat_format].default_system:
-            settings["ming_system_prompt"] = self.template.default_system
-        write_json(folder / _SETTINGS_FILE, settings)
+        folder_files.write(self, Path(folder))
 
     # One call, for Ming and the server.
 
@@ -246,7 +202,7 @@ class MingProcessor:
             inputs["audio_placeholder_loc_lens"] = self._audio_spans(inputs["input_ids"], lengths)
         if painting:
             inputs["image_gen_text"] = [glyph_text(self.tokenizer.unescape(row)) for row in texts]
-            inputs |= self._canvas(images, image_gen_highres, image_gen_aspect_ratio)
+            inputs |= canvas(images[0] if images else None, image_gen_highres, image_gen_aspect_ratio)
         return ModelInputs(inputs)
 
     @property
@@ -281,6 +237,7 @@ class MingProcessor:
     def _visual(self, kind: str, grids: Tensor) -> list[str]:
         """`<image>` and as many patches as tokens, for each grid; a new line after it, as published (spec Q21)."""
         patch = {"image": "<imagePatch>", "video": "<framePatch>"}[kind]
+        self.tokenizer.token_id(patch)  # a model that cannot see says so here
         counts = [self.image_processor.num_tokens(grid) for grid in grids]
         return [f"<{kind}>{patch * count}</{kind}>\n" for count in counts]
 
@@ -317,29 +274,9 @@ class MingProcessor:
         spans = torch.zeros(len(ids), int(opened.sum(1).max()), 2, dtype=torch.long)
         remaining = iter(lengths)
         for row, found in enumerate(opened):
-            for i, position in enumerate(found.nonzero()[:, 0] + 1):
-                spans[row, i] = torch.tensor([position, next(remaining)])
+            for i, (before, length) in enumerate(zip(found.nonzero()[:, 0].tolist(), remaining, strict=False)):
+                spans[row, i] = torch.tensor([before + 1, length])
         return spans
-
-    def _canvas(self, images: list[Pillow.Image], highres: bool | int, aspect_ratio: float | None) -> dict[str, Any]:
-        """The painter's size, and the first picture as its reference, stretched to that size (spec 6.8)."""
-        canvas: dict[str, Any] = {"image_gen_highres": highres}
-        if images:
-            image = images[0]
-            if aspect_ratio:
-                image = image.crop(sizes.centre_crop(image.height, image.width, aspect_ratio))
-            height, width = sizes.bucket(image.height, image.width, highres)
-            image = image.resize((width, height), Pillow.Resampling.BILINEAR)
-            pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float() / 255
-            canvas["image_gen_pixel_values_reference"] = (pixels - 0.5) * 2
-        else:
-            height, width = 512, int(512 * aspect_ratio) if aspect_ratio else 512
-        canvas["image_gen_height"], canvas["image_gen_width"] = torch.tensor([height]), torch.tensor([width])
-        return canvas
-
-
-class BailingMM2Processor(MingProcessor):
-    """The name that published folders give their processor: AutoProcessor then finds ours, not their code."""
 
 
 def _chat_format(tokenizer: Tokenizer) -> str:
@@ -366,15 +303,3 @@ def _listed(value: Any) -> list:
 
 def _waveform(audio: Any) -> tuple[Tensor, int]:
     return (as_channels(audio[0]), audio[1]) if isinstance(audio, tuple) else read_audio(audio)
-
-
-def _download(name: str, hub: dict) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    known = ("revision", "cache_dir", "token", "local_files_only", "force_download")
-    options = {key: value for key, value in hub.items() if key in known}
-    try:
-        return Path(snapshot_download(name, allow_patterns=_FILES, **options))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as error:
-        raise InputError(f"{name} is neither a folder nor a model on the hub that can be reached") from error

@@ -77,9 +77,8 @@ def render(
         raise InputError("this model has no thinking mode")
     if system is None:
         system = "\n\n".join(message.text for message in told) if told else template.default_system
-    parts = [
-        template.system.format(system=escape(system), thinking=template.thinking[thinking] if template.thinking else "")
-    ]
+    mode = template.thinking[bool(thinking)] if template.thinking else ""
+    parts = [template.system.format(system=escape(system), thinking=mode)]
     for message in turns:
         around = template.user if message.role == "user" else template.assistant
         parts.append(around.format(content=_content(message, behaviour, escape)))

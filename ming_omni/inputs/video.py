@@ -7,7 +7,7 @@ import itertools
 import math
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 import numpy as np
@@ -32,6 +32,10 @@ MIN_PIXELS = 128 * FACTOR**2
 TOTAL_PIXELS = 96 * 128 * FACTOR**2
 
 
+WORTH_A_JUMP = 48
+"""Frames to skip, from which on finding a key frame is quicker than decoding all of them."""
+
+
 @dataclass(frozen=True)
 class FrameOptions:
     """Which frames of a video are read, and how large; the published message keys."""
@@ -53,10 +57,14 @@ class FrameOptions:
     def __post_init__(self):
         if self.sample not in ("sequence", "uniform", "random"):
             raise InputError(f"sample is 'sequence', 'uniform' or 'random', not {self.sample!r}")
-        for name in ("nframes", "min_frames", "max_frames"):
-            value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or value < 1):
-                raise InputError(f"{name} is a whole number of frames, not {value!r}")
+        for field in fields(self):
+            value = getattr(self, field.name)
+            is_positive = isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
+            if field.name != "sample" and value is not None and not is_positive:
+                raise InputError(f"{field.name} is a positive number, not {value!r}")
+        for name in ("nframes", "min_frames", "max_frames", "resized_height", "resized_width"):
+            if not isinstance(getattr(self, name), int | None):
+                raise InputError(f"{name} is a whole number, not {getattr(self, name)!r}")
 
 
 def load_video(
@@ -195,7 +203,7 @@ def _from_file(source: Any, options: FrameOptions, behaviour: Behaviour, generat
         size = None
         with open_container(file, "video") as container:
             stream = _video_stream(container)
-            for frame in _decode(container, stream, [times[index] for index in indices], keys):
+            for frame in _decode(container, stream, indices, times, keys):
                 pixels = frame.to_ndarray(format="rgb24")
                 if behaviour.pictures == "upright":
                     pixels = np.rot90(pixels, frame.rotation // 90)
@@ -230,18 +238,27 @@ def _times(container, stream) -> tuple[list[int], list[int], float]:
     return sorted(time for time, _ in packets), sorted(time for time, is_key in packets if is_key), fps
 
 
-def _decode(container, stream, wanted: list[int], keys: list[int]):
-    """One decoded frame for each wanted time, in order; long gaps are jumped to the last key frame before."""
-    frame, frames = None, container.decode(stream)
-    for time in wanted:
-        jump = bisect.bisect_right(keys, time) - 1
-        here = frame.pts if frame is not None and frame.pts is not None else -math.inf
-        if jump > 0 and keys[jump] > here:
-            container.seek(keys[jump], stream=stream)
+def _decode(container, stream, indices: list[int], times: list[int], keys: list[int]):
+    """One decoded frame for each index, in order; long gaps are jumped over."""
+    frame, frames, here = None, container.decode(stream), -1
+    for index in indices:
+        # Some containers land one key frame late, so aim one early.
+        key = keys[max(0, bisect.bisect_right(keys, times[index]) - 2)] if keys else times[0]
+        if index - here > WORTH_A_JUMP and key > times[max(0, here)]:
+            container.seek(key, stream=stream)
             frames = container.decode(stream)
-            frame = None
-        while frame is None or (frame.pts is not None and frame.pts < time):
+            frame = next(frames, None)
+            if frame is None or _time(frame) > times[index]:
+                container.seek(0)
+                frame, frames = None, container.decode(stream)
+        while frame is None or _time(frame) < times[index]:
             frame = next(frames, None)
             if frame is None:
                 return
+        here = index
         yield frame
+
+
+def _time(frame) -> float:
+    time = frame.pts if frame.pts is not None else frame.dts
+    return -math.inf if time is None else time

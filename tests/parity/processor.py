@@ -18,7 +18,7 @@ from ming_omni.errors import InputError
 from ming_omni.inputs import sizes, video
 from ming_omni.inputs.audio import load_audio
 from ming_omni.inputs.behaviour import PUBLISHED
-from ming_omni.inputs.glyph_text import glyph_text
+from ming_omni.inputs.canvas import glyph_text
 from ming_omni.inputs.image import MAX_PIXELS, MIN_PIXELS, fetch_image, load_image
 from ming_omni.inputs.patches import ImageProcessor
 from ming_omni.inputs.processor import MingProcessor
