@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ming_omni.errors import InputError
+from ming_omni.model import sampling as sampling_module
 from ming_omni.model.sampling import GREEDY, Sampling, choose, likeliest
 
 VOCABULARY = 23
@@ -88,6 +89,26 @@ def test_a_seed_gives_the_same_tokens_in_any_batch(row_seeds, temperature, top_p
             for i, (s, g) in enumerate(zip(sampling, alone, strict=True))
         ]
         assert torch.equal(batch, torch.cat(single))
+
+
+@settings(max_examples=50, deadline=None)
+@given(seeds, st.floats(0.2, 3), st.sampled_from([0.3, 0.9, 1.0]), st.sampled_from([0, 1, 6, 15]), st.floats(0, 0.5))
+def test_looking_at_the_nearest_tokens_first_changes_nothing(seed, temperature, top_p, top_k, min_p):
+    logits = (logits_of(seed, 6) / 2).round()  # many ties
+    sampling = [Sampling(temperature=temperature, top_p=top_p, top_k=top_k, min_p=min_p, seed=i) for i in range(6)]
+    ids = []
+    for num_near in (1, 5, VOCABULARY):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sampling_module, "NEAR", num_near)
+            ids.append(choose(logits, NO_HISTORY.expand(6, 0), sampling, [s.generator() for s in sampling])[0])
+    assert torch.equal(ids[0], ids[2]) and torch.equal(ids[1], ids[2])
+
+
+@given(seeds, st.sampled_from([{}, {"top_k": 7}, {"top_p": 0.99}]))
+def test_tokens_without_probability_are_never_drawn(seed, cut):
+    logits = torch.full((1, VOCABULARY), -torch.inf)
+    logits[0, [3, 9]] = 0.0
+    assert set(draws(logits, Sampling(temperature=1.0, seed=seed, **cut), 5)) <= {3, 9}
 
 
 def test_without_a_seed_two_requests_differ():

@@ -54,6 +54,8 @@ class Sampling:
 
 
 GREEDY = Sampling()
+NEAR = 256
+"""Tokens looked at first; only a row that keeps more of them sorts its whole vocabulary."""
 
 
 def choose(
@@ -88,7 +90,7 @@ def _penalize(scores: Tensor, history: Tensor, sampling: Sequence[Sampling]) -> 
     size = scores.shape[-1]
     seen = scores.new_zeros(len(scores), size + 1, dtype=torch.bool)  # the last column takes the filler
     seen.scatter_(1, history.where(history >= 0, size).clamp(max=size), True)
-    penalty = _column(scores, [s.repetition_penalty for s in sampling])
+    penalty = torch.tensor([s.repetition_penalty for s in sampling]).to(scores.device)[:, None]
     return torch.where(seen[:, :size], torch.where(scores < 0, scores * penalty, scores / penalty), scores)
 
 
@@ -101,25 +103,60 @@ def _ban(scores: Tensor, sampling: Sequence[Sampling]) -> Tensor:
     return scores
 
 
-def _draw(scores: Tensor, sampling: Sequence[Sampling], generators: Sequence[torch.Generator | None]) -> Tensor:
+def _draw(scores: Tensor, sampling: Sequence[Sampling], generators: Sequence[torch.Generator]) -> Tensor:
     """Scores (B, V) -> ids (B,): cut the tail off each row, then find where one random number falls."""
     size = scores.shape[-1]
     # A tiny temperature is greedy: no overflow, as the largest score is zero, and no division by a rounded zero.
-    temperature = _column(scores, [max(s.temperature, 1e-6) for s in sampling])
-    scores = (scores - scores.amax(-1, keepdim=True)) / temperature
-    scores, order = scores.sort(dim=-1, descending=True, stable=True)
-    rank = torch.arange(size, device=scores.device)
-    scores = scores.masked_fill(rank >= _column(scores, [s.top_k or size for s in sampling]), -torch.inf)
-    probability = scores.softmax(-1)
-    before = probability.cumsum(-1) - probability  # probability of everything likelier
-    keep = (probability > 0) & (before < _column(scores, [s.top_p for s in sampling]))
-    keep &= probability >= probability[:, :1] * _column(scores, [s.min_p for s in sampling])
-    mass = probability.where(keep, 0).cumsum(-1)
-    number = _column(scores, [torch.rand((), generator=g).item() for g in generators])
-    place = torch.searchsorted(mass, number * mass[:, -1:], right=True)
-    place = place.minimum(keep.sum(-1, keepdim=True) - 1)  # rounding may carry a number past the end
-    return order.gather(-1, place).squeeze(-1)
+    temperature = torch.tensor([max(s.temperature, 1e-6) for s in sampling]).to(scores.device)[:, None]
+    probability = ((scores - scores.amax(-1, keepdim=True)) / temperature).softmax(-1)
+    numbers = [torch.rand((), generator=generator).item() for generator in generators]
+    cuts = torch.tensor(
+        [(s.top_k or size, s.top_p, s.min_p, number) for s, number in zip(sampling, numbers, strict=True)]
+    ).to(scores.device)
+    chosen = _land(probability.cumsum(-1), cuts[:, 3:]).squeeze(-1)
+    rows = [i for i, s in enumerate(sampling) if s.top_k or s.top_p < 1 or s.min_p]
+    if rows:
+        chosen[rows] = _cut(probability[rows], cuts[rows])
+    return chosen
 
 
-def _column(like: Tensor, values: list[float]) -> Tensor:
-    return torch.tensor(values, dtype=torch.float32).to(like.device, non_blocking=True)[:, None]
+def _cut(probability: Tensor, cuts: Tensor) -> Tensor:
+    """Choose among the likeliest tokens: probability (B, V), cuts (B, 4) of top_k, top_p, min_p, number -> ids (B,)."""
+    size = probability.shape[-1]
+    # Sorting a vocabulary is slow, and what is kept is mostly a few tokens.
+    near = probability.topk(min(NEAR, size))
+    near_ids, place = near.indices.sort(dim=-1)
+    likely, order = near.values.gather(-1, place).sort(dim=-1, descending=True, stable=True)
+    chosen, is_whole = _pick(likely, near_ids.gather(-1, order), cuts, size)
+    if not is_whole.all():
+        wide = ~is_whole
+        chosen[wide] = _pick(*probability[wide].sort(dim=-1, descending=True, stable=True), cuts[wide], size)[0]
+    return chosen
+
+
+def _pick(likely: Tensor, ids: Tensor, cuts: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Cut rows whose tokens are sorted already.
+
+    likely  (B, n)  the largest probabilities, in falling order; equal ones by rising id, so that no neighbour decides
+    ids     (B, n)  their tokens
+    returns (B,) chosen ids, (B,) True where the n tokens hold all that the cuts keep of `size`
+    """
+    num_tokens = likely.shape[-1]
+    top_k, top_p, min_p, number = cuts.split(1, -1)  # each (B, 1)
+    mass = likely.cumsum(-1)
+    held = mass.gather(-1, top_k.long().clamp(max=num_tokens) - 1).where(top_k < size, 1.0)  # by the top_k tokens
+    keep = torch.arange(num_tokens, device=likely.device) < top_k
+    keep &= mass - likely < top_p * held  # what is likelier does not hold top_p yet
+    keep &= likely >= likely[:, :1] * min_p
+    last = keep.sum(-1, keepdim=True) - 1
+    is_whole = (likely.gather(-1, last) > likely[:, -1:]) & ((top_k <= num_tokens) | (top_k >= size))
+    place = _land(mass.minimum(mass.gather(-1, last)), number)
+    return ids.gather(-1, place).squeeze(-1), is_whole.squeeze(-1)
+
+
+def _land(mass: Tensor, number: Tensor) -> Tensor:
+    """Where a number in [0, 1) falls: rising sums of probability (B, n), numbers (B, 1) -> (B, 1)."""
+    total = mass[:, -1:]
+    # Never the total itself, to which the product may be rounded: behind it stand tokens of no probability.
+    below = torch.nextafter(total, torch.zeros_like(total))
+    return torch.searchsorted(mass, (number * total).minimum(below), right=True)
