@@ -60,8 +60,7 @@ def _redirect(auto: type, ours) -> None:
     def from_pretrained(name_or_folder, *args: Any, **kwargs: Any):
         if "subfolder" in kwargs or not is_ming(name_or_folder, **kwargs):
             return original(name_or_folder, *args, **kwargs)
-        options = {name: kwargs[name] for name in HUB_OPTIONS if name in kwargs}
-        return ours().from_pretrained(detect.locate(name_or_folder, **options))
+        return ours().from_pretrained(name_or_folder, *args, **kwargs | {"trust_remote_code": False})
 
     auto.from_pretrained = staticmethod(functools.wraps(original)(from_pretrained))
 
