@@ -74,6 +74,21 @@ def test_as_published_only_the_longest_clip_ignores_its_neighbours(encoder):
     assert (shorter - encode(encoder, features[:, 61:], 38)[0]).abs().max() > 1e-2
 
 
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.lists(st.integers(1, 60), min_size=1, max_size=3), min_size=2, max_size=3))
+@torch.no_grad()
+def test_requests_never_see_each_other_though_their_clips_share_padding(encoder, requests):
+    lengths = [length for request in requests for length in request]
+    owners = torch.tensor([number for number, request in enumerate(requests) for _ in request])
+    features = mel(*lengths)
+    together, _ = encoder(features, torch.tensor([lengths]), owners)
+    pieces = features.split([sum(request) for request in requests], 1)
+    alone = [
+        token for request, piece in zip(requests, pieces, strict=True) for token in encode(encoder, piece, *request)
+    ]
+    assert_close(together, torch.cat(alone), atol=1e-5, rtol=1e-4)
+
+
 def test_isolation_changes_nothing_for_one_clip(encoder, isolating):
     assert_close(encode(encoder, mel(37), 37), encode(isolating, mel(37), 37))
 
@@ -123,8 +138,9 @@ def test_only_the_key_has_no_bias(encoder):
         ((1, 30, 16), [[20, 11]], "31"),
         ((1, 30, 12), [[30]], "12"),
         ((2, 30, 16), [[30]], "2, 30"),
-        ((1, 30, 16), [[30, 0]], "0"),
+        ((1, 30, 16), [[30, 0]], r"\[30, 0\]"),
         ((1, 1201, 16), [[1201]], "1200"),
+        ((1, 0, 16), [[]], "1 to 1200"),
     ],
 )
 def test_features_that_do_not_fit_their_lengths_are_refused(encoder, shape, lengths, complaint):

@@ -154,3 +154,8 @@ def test_gradients_are_the_same_with_checkpointing():
 def test_patches_that_do_not_fit_their_grid_are_refused(encoder, grid, patches, complaint):
     with pytest.raises(InputError, match=complaint):
         encoder(torch.zeros(patches), torch.tensor([grid]))
+
+
+def test_no_picture_at_all_is_refused(encoder):
+    with pytest.raises(InputError, match="describe"):
+        encoder(torch.zeros(0, PATCH_VALUES), torch.zeros(0, 3, dtype=torch.long))

@@ -109,21 +109,26 @@ class AudioEncoder(Part):
     def _halved(frames: Tensor) -> Tensor:
         return (frames - 1) // 2 + 1
 
-    def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """features (1, F, M), lengths (1, n) mel frames -> unit vectors (ΣL, D), lengths (1, n) in tokens."""
-        tokens = self.projector(self.encode(features, lengths).transpose(1, 2))  # (n, L, D)
+    def forward(self, features: Tensor, lengths: Tensor, owners: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Clips -> unit vectors (ΣL, D) and how many belong to each clip (1, n).
+
+        features (1, F, M)
+        lengths  (1, n)  mel frames of each clip
+        owners   (n,)    number of the request that each clip belongs to; None: all to one
+        """
+        tokens = self.projector(self.encode(features, lengths, owners).transpose(1, 2))  # (n, L, D)
         if self.config.normalize:
             tokens = F.normalize(tokens.float(), dim=-1).to(tokens.dtype)
         counts = self.num_tokens(lengths)
         return torch.cat([clip[:n] for clip, n in zip(tokens, counts.flatten().tolist(), strict=True)]), counts
 
-    def encode(self, features: Tensor, lengths: Tensor) -> Tensor:
-        """features (1, F, M), lengths (1, n) -> encoded clips (n, L, D), padded, before the projector."""
+    def encode(self, features: Tensor, lengths: Tensor, owners: Tensor | None = None) -> Tensor:
+        """Clips, as in `forward` -> encoded clips (n, L, D), padded, before the projector."""
         x = pad_sequence(self.clips(features, lengths), batch_first=True).transpose(1, 2)  # (n, M, F)
-        # As published, the frames that pad a clip take part in everything but the final cut.
+        seen = self._seen(lengths.flatten(), owners).to(x.device)
         inside = mask = None
-        if self.config.clip_isolation:
-            inside = torch.arange(x.shape[-1], device=x.device) < lengths.to(x.device).reshape(-1, 1)  # (n, F)
+        if (seen < x.shape[-1]).any():
+            inside = torch.arange(x.shape[-1], device=x.device) < seen[:, None]  # (n, F)
             mask = inside[:, ::2]  # (n, L)
         x = F.gelu(self.conv1(x))
         if inside is not None:
@@ -135,6 +140,16 @@ class AudioEncoder(Part):
         x = self.norm(x)
         return x if mask is None else x * mask[..., None]
 
+    def _seen(self, lengths: Tensor, owners: Tensor | None) -> Tensor:
+        """Frames each clip sees, (n,): as published, a short clip sees its padding up to the longest of its request."""
+        if self.config.clip_isolation:
+            return lengths
+        if owners is None:
+            return lengths.max().expand_as(lengths)
+        owners = owners.to(lengths.device)
+        longest = lengths.new_zeros(int(owners.max()) + 1).scatter_reduce(0, owners, lengths, "amax")
+        return longest[owners]
+
     def clips(self, features: Tensor, lengths: Tensor) -> list[Tensor]:
         """Unpack features (1, F, M) into clips [(frames, M)], once the lengths are known to describe them."""
         sizes = lengths.flatten().tolist()
@@ -144,6 +159,6 @@ class AudioEncoder(Part):
                 f"not {tuple(features.shape)}"
             )
         limit = 2 * self.config.max_positions
-        if min(sizes) < 1 or max(sizes) > limit:
+        if not sizes or min(sizes) < 1 or max(sizes) > limit:
             raise InputError(f"a clip has 1 to {limit} mel frames; these have {sizes}")
         return list(features[0].to(self.positions.device, self.dtype).split(sizes))

@@ -188,11 +188,11 @@ class MingForConditionalGeneration(Part):
         """
         if lengths is None or spans is None or len(spans) != len(ids):
             raise InputError("audio features come with the clips' lengths and one row of spans per prompt")
-        tokens, counts = self.require("audio")(features, lengths)
-        clips = tokens.split(counts.flatten().tolist())
         declared = [(row, *span) for row, row_spans in enumerate(spans.tolist()) for span in row_spans if span[1]]
-        if len(declared) != len(clips):
-            raise InputError(f"the prompt has places for {len(declared)} audio clips, {len(clips)} are given")
+        if len(declared) != lengths.numel():
+            raise InputError(f"the prompt has places for {len(declared)} audio clips, {lengths.numel()} are given")
+        tokens, counts = self.require("audio")(features, lengths, torch.tensor([row for row, *_ in declared]))
+        clips = tokens.split(counts.flatten().tolist())
         place, inside = torch.zeros_like(ids, dtype=torch.bool), torch.zeros_like(ids, dtype=torch.bool)
         kept = []
         end_of_last = (0, 0)

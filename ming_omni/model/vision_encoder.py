@@ -165,7 +165,7 @@ class VisionEncoder(Part):
             if min(t, h, w) < 1 or h % merge or w % merge:
                 raise InputError(f"{t} x {h} x {w} patches cannot be merged in blocks of {merge} x {merge}")
         expected = (sum(t * h * w for t, h, w in grids), size)
-        if tuple(patches.shape) != expected:
+        if not grids or tuple(patches.shape) != expected:
             raise InputError(f"the grids describe {expected} patch values; pixel values are {tuple(patches.shape)}")
         return grids
 
