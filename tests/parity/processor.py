@@ -70,7 +70,7 @@ def rounded_like(actual: Tensor, recorded: Tensor) -> Tensor:
 
 def images(folder: Path, expected: dict, arrays: dict[str, Tensor]) -> Iterator[Check]:
     for name, record in expected["images"].items():
-        original = load_image(folder / "images" / f"{name}.png", PUBLISHED)
+        original = picture(folder, name)
         image = fetch_image(original)
         rows, grid = ImageProcessor()([image])
         yield same(f"images.{name}.input_hw", [original.height, original.width], record["input_hw"])
@@ -80,6 +80,11 @@ def images(folder: Path, expected: dict, arrays: dict[str, Tensor]) -> Iterator[
         yield from rows_check(f"images.{name}.", rows, arrays, PIXELS)
         if (key := f"images.{name}.fetched_uint8") in arrays:
             yield same(key, pixels(image), arrays[key])
+
+
+def picture(folder: Path, name: str):
+    (path,) = (folder / "images").glob(f"{name}.*")
+    return load_image(path, PUBLISHED)
 
 
 def pixels(image) -> Tensor:
@@ -181,9 +186,10 @@ def sounds(expected: dict, arrays: dict[str, Tensor]) -> Iterator[Check]:
 
 
 def recorded_sounds(arrays: dict[str, Tensor]) -> list[tuple[Tensor, int]]:
-    """The 24 kHz stereo clip and the 16 kHz one: names end in their form, `wave_24k_stereo`."""
+    """The clip to be resampled, then the one at 16 kHz: a name says its rate, as in `wave_24k_stereo`."""
     named = {int(re.search(r"(\d+)k", key)[1]): value for key, value in arrays.items() if key.startswith("audio.wave_")}
-    return [(wave, 1000 * thousands) for thousands, wave in sorted(named.items(), reverse=True)]
+    rates_hz = {44: 44_100, 22: 22_050, 11: 11_025}
+    return [(named[k], rates_hz.get(k, 1000 * k)) for k in sorted(named, key=lambda k: (k == 16, k))]
 
 
 def stand_in_processor() -> MingProcessor:
@@ -259,12 +265,11 @@ def aspect_ratio_of(name: str) -> float | None:
 
 
 def media_of(folder: Path, record: dict, expected: dict, arrays: dict[str, Tensor]) -> dict[str, Any]:
-    """The record names its media only by their shapes: find the picture and the sounds that have them."""
+    """The media of a recorded call: pictures by name from the messages of the same text, sounds by their length."""
     media: dict[str, Any] = {}
     shapes = record["shapes"]
     if "pixel_values" in shapes:
-        names = [name for name, image in expected["images"].items() if image["patches"] == shapes["pixel_values"]]
-        media["images"] = [fetch_image(load_image(folder / "images" / f"{names[0]}.png", PUBLISHED))]
+        media["images"] = [fetch_image(picture(folder, name)) for name in picture_names(expected, record["text_in"])]
     if "pixel_values_videos" in shapes:
         media["videos"] = [arrays["video.decord_fetched"]]
     if "audio_feats" in shapes:
@@ -277,6 +282,13 @@ def media_of(folder: Path, record: dict, expected: dict, arrays: dict[str, Tenso
     return media
 
 
+def picture_names(expected: dict, text: str) -> list[str]:
+    """Names, without suffix, of the pictures in the recorded messages that render to this text."""
+    (messages, *_) = (record["messages"] for record in expected["chat_template"].values() if record["text"] == text)
+    parts = [part["image"] for message in messages for part in message["content"] if part["type"] == "image"]
+    return [Path(name).stem for part in parts for name in (part if isinstance(part, list) else [part])]
+
+
 def painter(folder: Path, expected: dict, arrays: dict[str, Tensor]) -> Iterator[Check]:
     for record in expected["process_ratio"]:
         size = record["h"], record["w"]
@@ -285,16 +297,12 @@ def painter(folder: Path, expected: dict, arrays: dict[str, Tensor]) -> Iterator
         yield same(key, [list(bucket), list(sizes.cover(*size, bucket))], [record["bucket_hw"], record["resize_hw"]])
     for prompt, text in expected["image_gen_text"].items():
         yield same(f"image_gen_text.{prompt}", glyph_text(prompt), text)
-    processor = stand_in_processor()
-    shape = expected["image_gen_reference"]["shape"]
-    for name in expected["images"]:
-        image = fetch_image(load_image(folder / "images" / f"{name}.png", PUBLISHED))
-        reference = processor(text=["<IMAGE>"], images=[image])["image_gen_pixel_values_reference"]
-        if list(reference.shape) == shape:
-            sampled = arrays["image_gen_reference_every8px"]
-            yield difference("image_gen_reference_every8px", reference[..., ::8, ::8], sampled, PIXELS)
-            return
-    yield same("image_gen_reference.shape", None, shape)
+    name = picture_names(expected, expected["expansion"]["image"]["text_in"])[0]
+    inputs = stand_in_processor()(text=["<IMAGE>"], images=[fetch_image(picture(folder, name))])
+    reference = inputs["image_gen_pixel_values_reference"]
+    yield same("image_gen_reference.shape", list(reference.shape), expected["image_gen_reference"]["shape"])
+    sampled = arrays["image_gen_reference_every8px"]
+    yield difference("image_gen_reference_every8px", reference[..., ::8, ::8], sampled, PIXELS)
 
 
 def speech(expected: dict) -> Iterator[Check]:
