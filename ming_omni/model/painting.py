@@ -8,6 +8,7 @@ from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ming_omni.config import MODALITIES
@@ -81,6 +82,14 @@ def picture_size(painter: Painter, height: int, width: int, highres: bool | int 
     return height, width
 
 
+def read_reference(painter: Painter, pixels: Tensor, size: tuple[int, int]) -> Tensor:
+    """Pictures to edit (B, 3, H, W) in [-1, 1] -> their latents, at the size (height, width) that will be painted."""
+    pixels = pixels.to(painter.device, torch.float32)
+    if pixels.shape[2:] != size:
+        pixels = F.interpolate(pixels, size, mode="bilinear", antialias=True).clamp(-1, 1)
+    return painter.vae.encode(pixels.to(painter.vae.dtype))
+
+
 def to_images(pixels: Tensor) -> list[Image]:
     """Pixels (B, 3, H, W) in [0, 1] -> PIL pictures."""
     from PIL import Image
@@ -145,9 +154,7 @@ def generate_image(
     size = picture_size(painter, int(image_gen_height), int(image_gen_width), image_gen_highres)
     reference = None
     if image_gen_pixel_values_reference is not None:
-        if image_gen_pixel_values_reference.shape[-2:] != size:
-            raise InputError(f"the picture to edit is not {size[1]}x{size[0]}, the size that will be painted")
-        reference = painter.vae.encode(image_gen_pixel_values_reference.to(condition))
+        reference = read_reference(painter, image_gen_pixel_values_reference, size).to(condition.dtype)
         reference = reference.expand(len(condition), -1, -1, -1)
 
     seed = draw_seed() if image_gen_seed is None or image_gen_seed < 0 else int(image_gen_seed)
