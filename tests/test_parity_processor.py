@@ -11,7 +11,8 @@ FOLDER = Path(__file__).parent / "fixtures/parity/processor"
 PARTS = (
     "images", "smart_resize", "frame_sampling", "decord_path_indices", "video_decord", "video", "video_frame_list",
     "video_frame_list_4", "audio", "audio_whisper", "audio_default_without_use_whisper_encoder", "chat_template",
-    "expansion", "image_gen_reference", "image_gen_reference_every8px", "process_ratio", "image_gen_text", "system_prompts", "speech_front",
+    "expansion", "image_gen_reference", "image_gen_reference_every8px",
+    "process_ratio", "image_gen_text", "system_prompts", "speech_front",
 )  # fmt: skip
 
 
