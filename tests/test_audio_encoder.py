@@ -1,5 +1,7 @@
 """The audio encoder: token counts, what a clip sees of its neighbours, and what it refuses."""
 
+import re
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -41,6 +43,50 @@ def encode(encoder: AudioEncoder, features: torch.Tensor, *lengths: int) -> list
     """The tokens of each clip."""
     tokens, counts = encoder(features, torch.tensor([lengths]))
     return list(tokens.split(counts[0].tolist()))
+
+
+WHISPER_NAMES = {
+    "self_attn_layer_norm": "attention_norm",
+    "self_attn.q_proj": "attention.query",
+    "self_attn.k_proj": "attention.key",
+    "self_attn.v_proj": "attention.value",
+    "self_attn.out_proj": "attention.out",
+    "final_layer_norm": "mlp_norm",
+    "fc1": "mlp.up",
+    "fc2": "mlp.down",
+    "layer_norm": "norm",
+    "embed_positions.weight": "positions",
+}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("width", "heads", "frames"), [(32, 4, 50), (48, 3, 20)])
+def test_the_encoder_is_the_one_of_whisper(width, heads, frames):
+    """transformers' own encoder as an independent witness; it takes clips of one length only."""
+    from transformers import WhisperConfig
+    from transformers.models.whisper.modeling_whisper import WhisperEncoder
+
+    config = WhisperConfig(
+        num_mel_bins=16,
+        d_model=width,
+        encoder_layers=2,
+        encoder_attention_heads=heads,
+        encoder_ffn_dim=4 * width,
+        max_source_positions=frames // 2,
+    )
+    witness = WhisperEncoder(config).eval()
+    for parameter in witness.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    weights = {}
+    for name, weight in witness.state_dict().items():
+        for theirs, ours in WHISPER_NAMES.items():
+            name = re.sub(rf"(^|\.){theirs}(\.|$)", rf"\1{ours}\2", name)
+        weights[name] = weight
+    encoder = build(hidden_size=width, num_attention_heads=heads, max_positions=frames // 2)
+    absent = encoder.load_state_dict(weights, strict=False).missing_keys
+    assert all(name.startswith("projector.") for name in absent)
+    encoded = encoder.encode(mel(frames), torch.tensor([[frames]]))
+    assert_close(encoded, witness(mel(frames).transpose(1, 2)).last_hidden_state, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize(("frames", "tokens"), [(1, 1), (4, 1), (5, 2), (38, 10), (61, 16), (100, 25), (3000, 750)])

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
+from ming_omni.checkpoint.names import to_ours
 from ming_omni.config import VisionConfig
 from ming_omni.errors import InputError
 from ming_omni.model.layers import attend_both_ways
@@ -32,6 +33,31 @@ def build(**options) -> VisionEncoder:
 
 def patches_of(*sizes: tuple[int, int, int]) -> torch.Tensor:
     return torch.randn(sum(t * h * w for t, h, w in sizes), PATCH_VALUES, generator=torch.Generator().manual_seed(1))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("width", "heads", "window", "sizes"),
+    [(48, 3, 112, [(1, 10, 14), (2, 4, 6)]), (64, 2, 84, [(1, 2, 2), (3, 6, 18)]), (80, 5, 56, [(1, 14, 8)])],
+)
+def test_the_tower_is_the_one_of_qwen2_5_vl(width, heads, window, sizes):
+    """transformers' own tower, of which the published one is a variant in name only, as an independent witness."""
+    from transformers import Qwen2_5_VLConfig
+    from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VisionTransformerPretrainedModel
+
+    shape = {"hidden_size": width, "out_hidden_size": 96, "intermediate_size": 40, "window_size": window}
+    config = Qwen2_5_VLConfig.sub_configs["vision_config"](
+        **shape, depth=4, num_heads=heads, fullatt_block_indexes=[1, 3]
+    )
+    witness = Qwen2_5_VisionTransformerPretrainedModel(config).eval()
+    for parameter in witness.parameters():
+        torch.nn.init.normal_(parameter, std=0.15)
+    encoder = build(**shape, num_attention_heads=heads, full_attention_layers=[1, 3])
+    weights = {to_ours(f"vision.{name}").name.removeprefix("vision."): w for name, w in witness.state_dict().items()}
+    absent = encoder.load_state_dict(weights, strict=False).missing_keys
+    assert all(name.startswith("projector.") for name in absent)
+    patches, grid = patches_of(*sizes), torch.tensor(sizes)
+    assert_close(encoder.tower(patches, grid), witness(patches, grid).pooler_output, atol=1e-4, rtol=1e-4)
 
 
 def test_windows_of_two_grids_match_the_specification(encoder):
