@@ -13,10 +13,12 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from ming_omni.checkpoint import shards
+from ming_omni.checkpoint import detect, shards
 from ming_omni.config import AudioVAEConfig, BackboneConfig, LatentTransformerConfig, TalkerConfig
 from ming_omni.errors import InputError
 from ming_omni.model.talker import Talker
+from ming_omni.speak.compatible import PublishedTalker
+from ming_omni.speak.speaker import Speaker, tiny_speaker
 
 PUBLISHED_MIN_PATCHES = 12  # spec Q69
 REPORTED = 3
@@ -95,18 +97,28 @@ def find(folder: Path) -> Path | None:
 
 def load(
     folder: Path, *, device: torch.device | str = "cpu", dtype: torch.dtype | None = None, numerics: str = "native"
-) -> Talker:
+) -> PublishedTalker:
     """A talker ready to speak, with its `tokenizer` if the folder has one; dtype None: as stored."""
     found = find(Path(folder))
     if found is None:
         raise InputError(f"{folder} holds no talker: a talker/config.json with `flowmodel` is missing")
     config = shards.read_json(found / "config.json")
     if config.get("model_type") == TalkerConfig.model_type:
-        talker = Talker.from_pretrained(found, dtype=dtype or "auto")
+        talker = PublishedTalker.from_pretrained(found, dtype=dtype or "auto")
     else:
         talker = _load_published(found, config, dtype, numerics)
-    talker.tokenizer = load_tokenizer(found)
+    talker.tokenizer, talker.preset_voices = load_tokenizer(found), load_preset_voices(found)
     return talker.to(device).eval()
+
+
+def load_speaker(name: str | Path = "nano", device: str | None = None, dtype: torch.dtype | None = None) -> Speaker:
+    """The talker of "nano", of a folder or of a hub id, with its voices; or the random one of "tiny"."""
+    if name == "tiny":
+        return tiny_speaker()
+    folder = detect.locate(name)
+    return Speaker.of(
+        load(folder, device=device or ("cuda" if torch.cuda.is_available() else "cpu"), dtype=dtype), folder
+    )
 
 
 def load_tokenizer(folder: Path):
@@ -117,6 +129,15 @@ def load_tokenizer(folder: Path):
 
             return AutoTokenizer.from_pretrained(candidate)
     return None
+
+
+def load_preset_voices(folder: Path) -> dict[str, dict[str, str]]:
+    """Name -> prompt_text, prompt_wav_path, if the release's data/voice_name.json lies beside the model (spec 1.1)."""
+    for root in (folder, folder.parent):
+        if (file := root / "data" / "voice_name.json").is_file():
+            voices = shards.read_json(file)
+            return {k: v | {"prompt_wav_path": str(root / v["prompt_wav_path"])} for k, v in voices.items()}
+    return {}
 
 
 def read_settings(config: dict[str, Any], llm: dict[str, Any], vae: dict[str, Any], numerics: str) -> TalkerConfig:
@@ -194,7 +215,7 @@ class _Source(NamedTuple):
     target: Tensor
 
 
-def _load_published(folder: Path, config: dict[str, Any], dtype: torch.dtype | None, numerics: str) -> Talker:
+def _load_published(folder: Path, config: dict[str, Any], dtype: torch.dtype | None, numerics: str) -> PublishedTalker:
     llm, vae = (shards.read_json(folder / part / "config.json") for part in ("llm", "vae"))
     try:
         settings = read_settings(config, llm, vae, numerics)
@@ -204,7 +225,7 @@ def _load_published(folder: Path, config: dict[str, Any], dtype: torch.dtype | N
     vae_entries = shards.tensors(folder / "vae")
     dtype = dtype or _stored_dtype(entries)
     with torch.device("meta"):
-        talker = Talker(settings)
+        talker = PublishedTalker(settings)
     talker = talker.to(dtype).to_empty(device="cpu")
     sources = _match(talker, folder, entries, TALKER, lambda name: not name.startswith("vae."))
     sources += _match(talker, folder / "vae", vae_entries, VAE, lambda name: name.startswith("vae."))

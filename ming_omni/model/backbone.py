@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ming_omni.config import BackboneConfig
-from ming_omni.model.layers import MLP, RMSNorm, attend, rotate
+from ming_omni.model.layers import MLP, attend, rotate
 
 
 class SlotCache:
@@ -91,9 +91,9 @@ class BackboneLayer(nn.Module):
 
     def __init__(self, config: BackboneConfig, layer: int):
         super().__init__()
-        self.attention_norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.attention_norm = nn.RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.attention = BackboneAttention(config, layer)
-        self.mlp_norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.mlp_norm = nn.RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.mlp = MLP(config.hidden_size, config.intermediate_size)
 
     def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor], rows: Rows | None) -> Tensor:
@@ -110,7 +110,7 @@ class Backbone(nn.Module):
         if config.vocab_size:
             self.embedding = nn.Embedding(config.vocab_size, config.hidden_size)
         self.layers = nn.ModuleList(BackboneLayer(config, i) for i in range(config.num_hidden_layers))
-        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.norm = nn.RMSNorm(config.hidden_size, config.rms_norm_eps)
 
     def forward(self, x: Tensor, rows: Rows | None = None) -> Tensor:
         """x (R, T, D) -> (R, T, D); with `rows` the T tokens follow what each row's slot already holds."""

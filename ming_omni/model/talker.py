@@ -18,19 +18,18 @@ from ming_omni.config import LatentTransformerConfig, TalkerConfig
 from ming_omni.model.audio_vae import AudioVAE, DecoderState
 from ming_omni.model.backbone import Backbone, SlotCache
 from ming_omni.model.flow import euler, flow_loss, speech_grid
-from ming_omni.model.layers import RMSNorm
 
 NORM_EPS = 1e-6
 TIME_CHANNELS = 256
 ROTARY_BASE = 10_000.0
 
 
-def rotate_pairs(x: Tensor, cos: Tensor, sin: Tensor, num_heads: int | None) -> Tensor:
-    """Turn channel pairs (2i, 2i + 1) of x (N, H, L, C) by cos, sin (L, C / 2), in all heads or the first ones."""
+def rotate_pairs(x: Tensor, turn: Tensor, num_heads: int | None) -> Tensor:
+    """Turn channels (2i, 2i + 1) of x (..., L, H, C) by unit complex numbers (L, 1, C / 2), in all heads or some."""
     if num_heads is not None:
-        return torch.cat([rotate_pairs(x[:, :num_heads], cos, sin, None), x[:, num_heads:]], 1)
-    first, second = x.unflatten(-1, (-1, 2)).unbind(-1)  # (N, H, L, C / 2)
-    return torch.stack([first * cos - second * sin, second * cos + first * sin], -1).flatten(-2).to(x.dtype)
+        return torch.cat([rotate_pairs(x[..., :num_heads, :], turn, None), x[..., num_heads:, :]], -2)
+    pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
+    return torch.view_as_real(pairs * turn).flatten(-2).to(x.dtype)
 
 
 class LatentAttention(nn.Module):
@@ -41,15 +40,17 @@ class LatentAttention(nn.Module):
         self.config = config
         self.qkv = nn.Linear(config.hidden_size, 3 * config.hidden_size)
         self.out = nn.Linear(config.hidden_size, config.hidden_size)
-        self.q_norm = RMSNorm(config.head_dim, NORM_EPS) if config.use_qk_norm else nn.Identity()
-        self.k_norm = RMSNorm(config.head_dim, NORM_EPS) if config.use_qk_norm else nn.Identity()
+        if config.use_qk_norm:
+            self.q_norm, self.k_norm = nn.RMSNorm(config.head_dim, NORM_EPS), nn.RMSNorm(config.head_dim, NORM_EPS)
 
-    def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
-        qkv = self.qkv(x).unflatten(-1, (3, self.config.num_attention_heads, -1))  # (N, L, 3, H, C)
-        q, k, v = qkv.transpose(1, 3).unbind(2)  # (N, H, L, C) each
-        q = rotate_pairs(self.q_norm(q), *rotary, self.config.rotary_heads)
-        k = rotate_pairs(self.k_norm(k), *rotary, self.config.rotary_heads)
-        return self.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+    def forward(self, x: Tensor, turn: Tensor) -> Tensor:
+        heads = self.config.num_attention_heads
+        q, k, v = self.qkv(x).unflatten(-1, (3, heads, -1)).unbind(2)  # (N, L, H, C) each
+        if self.config.use_qk_norm:
+            q, k = self.q_norm(q), self.k_norm(k)
+        q, k = rotate_pairs(torch.stack([q, k]), turn, self.config.rotary_heads)
+        mixed = F.scaled_dot_product_attention(*(t.transpose(1, 2) for t in (q, k, v)))  # (N, H, L, C)
+        return self.out(mixed.transpose(1, 2).flatten(2))
 
 
 class LatentBlock(nn.Module):
@@ -58,15 +59,15 @@ class LatentBlock(nn.Module):
     def __init__(self, config: LatentTransformerConfig):
         super().__init__()
         inner = int(config.hidden_size * config.mlp_ratio)
-        self.attention_norm = RMSNorm(config.hidden_size, NORM_EPS)
+        self.attention_norm = nn.RMSNorm(config.hidden_size, NORM_EPS)
         self.attention = LatentAttention(config)
-        self.mlp_norm = RMSNorm(config.hidden_size, NORM_EPS)
+        self.mlp_norm = nn.RMSNorm(config.hidden_size, NORM_EPS)
         self.up = nn.Linear(config.hidden_size, inner)
         self.down = nn.Linear(inner, config.hidden_size)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
-        x = x + self.dropout(self.attention(self.attention_norm(x), rotary))
+    def forward(self, x: Tensor, turn: Tensor) -> Tensor:
+        x = x + self.dropout(self.attention(self.attention_norm(x), turn))
         inner = F.gelu(self.up(self.mlp_norm(x)), approximate="tanh")
         return x + self.down(self.dropout(inner))
 
@@ -79,24 +80,24 @@ class LatentTransformer(nn.Module):
         self.config = config
         self.embed = nn.Linear(latent_dim, config.hidden_size)
         self.blocks = nn.ModuleList(LatentBlock(config) for _ in range(config.num_hidden_layers))
-        self.norm = RMSNorm(config.hidden_size, NORM_EPS)
+        self.norm = nn.RMSNorm(config.hidden_size, NORM_EPS)
         self.out = nn.Linear(config.hidden_size, out_dim)
 
     def forward(self, lead: Tensor, latents: Tensor) -> Tensor:
         """lead (N, D), latents (N, L, Z) -> (N, 1 + L, out)."""
         x = torch.cat([lead[:, None], self.embed(latents)], 1)
-        rotary = self._rotary(x.shape[1], x)
+        turn = self._turn(x.shape[1], x)
         for block in self.blocks:
-            x = block(x, rotary)
+            x = block(x, turn)
         return self.out(self.norm(x))
 
-    def _rotary(self, length: int, like: Tensor) -> tuple[Tensor, Tensor]:
-        """cos, sin (L, C / 2): fp32, or rounded to the model's dtype at every stage as published (spec Q74)."""
+    def _turn(self, length: int, like: Tensor) -> Tensor:
+        """Unit complex numbers (L, 1, C / 2): fp32, or rounded to the model's dtype at every stage (spec Q74)."""
         dtype = like.dtype if self.config.numerics == "reference" else torch.float32
         channels = self.config.head_dim
         exponents = torch.arange(0, channels, 2, dtype=torch.float32, device=like.device) / channels
         angles = torch.arange(length, device=like.device).to(dtype)[:, None] * (ROTARY_BASE**-exponents).to(dtype)
-        return angles.cos(), angles.sin()
+        return torch.complex(angles.cos().float(), angles.sin().float())[:, None]
 
 
 class FlowHead(nn.Module):

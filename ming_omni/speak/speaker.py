@@ -1,0 +1,182 @@
+"""Text, whole or still being written -> speech, sentence by sentence, in any voice: the verb `speak`."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ming_omni.errors import InputError
+from ming_omni.model.talker import Talker
+from ming_omni.speak import output
+from ming_omni.speak.loop import Loop, Utterance
+from ming_omni.speak.output import Sound
+from ming_omni.speech import normalize
+from ming_omni.speech.alphabet import END
+from ming_omni.speech.plain import has_chinese
+from ming_omni.speech.sentences import sentences
+from ming_omni.speech.voices import SAMPLE_RATE_HZ, Shelf, Voice
+
+MAX_CHARACTERS = 20_000
+"""Half an hour of speech. A longer text is no problem as a stream, but its whole sound is."""
+PAUSE_SECONDS = 0.15
+FADE_SECONDS = 0.005
+KEPT_PROMPTS = 64
+# A sentence that takes longer than this has run away: three times as long as slow speech.
+SPARE_SECONDS, SECONDS_PER_LETTER, SECONDS_PER_CHINESE = 3.0, 0.2, 0.6
+
+
+class Speaker:
+    """A talker with its tokenizer and its voices. Calls from many threads are spoken together."""
+
+    def __init__(self, talker: Talker, tokenizer, shelf: Shelf | None = None, *, loop: Loop | None = None):
+        self.talker, self.tokenizer = talker, tokenizer
+        self.shelf = shelf or Shelf()
+        self.loop = loop or Loop(talker)
+        self.prompts: dict[str, Tensor] = {}  # digest of a voice -> its patches (n, p, Z), the last ones used
+        self.lock = threading.Lock()
+
+    @classmethod
+    def of(cls, talker: Talker, folder: Path) -> Speaker:
+        """A loaded talker with the voices of its model folder."""
+        if getattr(talker, "tokenizer", None) is None:
+            raise InputError(f"{folder} has a talker but no tokenizer for it (talker/llm/tokenizer.json)")
+        return cls(talker, talker.tokenizer, Shelf(built_in=Path(folder) / "voices"))
+
+    @property
+    def sample_rate_hz(self) -> int:
+        return self.talker.config.vae.sample_rate_hz
+
+    def speak(
+        self,
+        text: str | Iterable[str],
+        voice: str | Voice | None = None,
+        *,
+        speed: float = 1.0,
+        stream: bool = False,
+        seed: int | None = None,
+        sample_rate_hz: int | None = None,
+    ) -> Sound | Iterator[np.ndarray]:
+        """Say a text: a Sound, or with `stream` chunks (n,) of samples as soon as there are any.
+
+        text    a string, or pieces of one as a model writes them: each sentence is spoken once it is complete
+        voice   a name from `voices`, a Voice, or None for the talker's own
+        seed    the same seed gives the same speech, alone or among others
+        """
+        chunks = self._stream(text, voice, speed, seed, sample_rate_hz)
+        if stream:
+            return chunks
+        if isinstance(text, str) and len(text) > MAX_CHARACTERS:
+            raise InputError(f"the text has {len(text)} characters; stream it, or say at most {MAX_CHARACTERS} at once")
+        return output.gather(chunks, sample_rate_hz or self.sample_rate_hz)
+
+    @property
+    def voices(self) -> list[str]:
+        return self.shelf.names()
+
+    def clone(self, name: str, audio, transcript: str | None = None, *, consent: str, replace: bool = False) -> Voice:
+        """Keep a voice from 3 to 30 seconds of anyone who agreed; audio is a file, bytes, or (samples, rate)."""
+        from ming_omni.inputs.audio import load_audio
+
+        voice = Voice.clone(name, load_audio(audio, sample_rate_hz=SAMPLE_RATE_HZ), transcript, consent=consent)
+        self.shelf.add(voice, replace=replace)
+        return voice
+
+    def _stream(self, text, voice, speed: float, seed: int | None, sample_rate_hz: int | None) -> Iterator[np.ndarray]:
+        """Everything that can be wrong is checked before the first chunk is asked for."""
+        voice = self.shelf.get(voice) if isinstance(voice, str) else voice
+        spoken = self._spoken(text)
+        if isinstance(text, str):
+            first = next(spoken, None)
+            if first is None:
+                raise InputError("the text holds nothing that can be said")
+            spoken = itertools.chain([first], spoken)
+        chunks = self._sentences(spoken, voice, generator(seed))
+        chunks = output.change_speed(chunks, speed, self.sample_rate_hz)
+        return output.resample(chunks, self.sample_rate_hz, sample_rate_hz or self.sample_rate_hz)
+
+    def _spoken(self, text: str | Iterable[str]) -> Iterator[str]:
+        """Sentences as they are said."""
+        is_chinese = isinstance(text, str) and has_chinese(text[:MAX_CHARACTERS])
+        for sentence in sentences(text):
+            is_chinese = is_chinese or has_chinese(sentence)
+            if said := normalize.spoken(sentence, is_chinese):
+                yield said if not said[-1].isalnum() else said + ("。" if has_chinese(said) else ".")
+
+    def _sentences(self, spoken: Iterable[str], voice: Voice | None, noise: torch.Generator) -> Iterator[np.ndarray]:
+        """Each sentence with soft edges, and a pause between two."""
+        pause = np.zeros(int(PAUSE_SECONDS * self.sample_rate_hz), np.float32)
+        fade = int(FADE_SECONDS * self.sample_rate_hz)
+        num_said = 0
+        for sentence in spoken:
+            if num_said:
+                yield pause
+            num_said += 1
+            samples = self.loop.speak(self._utterance(sentence, voice, noise))
+            for chunk in output.fade_edges((piece.float().numpy() for piece in samples), fade):
+                yield output.soften(chunk)
+        if not num_said:
+            raise InputError("the text holds nothing that can be said")
+
+    def _utterance(self, sentence: str, voice: Voice | None, noise: torch.Generator) -> Utterance:
+        prompt = self._prompt(voice) if voice else None
+        ids = text_ids(self.tokenizer, sentence, voice.transcript if voice else None)
+        return Utterance(ids, prompt, noise, self._max_patches(sentence))
+
+    def _max_patches(self, sentence: str) -> int:
+        num_chinese = sum(has_chinese(c) for c in sentence)
+        seconds = SPARE_SECONDS + SECONDS_PER_CHINESE * num_chinese + SECONDS_PER_LETTER * (len(sentence) - num_chinese)
+        return max(self.talker.config.min_patches, int(seconds / self.talker.config.patch_seconds))
+
+    @torch.inference_mode()
+    def _prompt(self, voice: Voice) -> Tensor:
+        """The patches (n, p, Z) of a voice: drawn once, with noise that belongs to the voice."""
+        with self.lock:
+            found = self.prompts.get(voice.digest)
+        if found is None:
+            noise = torch.Generator().manual_seed(int(voice.digest[:15], 16))
+            samples = self._at_model_rate(voice.samples).to(self.talker.device, self.talker.dtype)
+            found = self.talker.patches(self.talker.vae.encode(samples[None]).sample(noise)[0])
+            with self.lock:
+                while len(self.prompts) >= KEPT_PROMPTS:
+                    self.prompts.pop(next(iter(self.prompts)))
+                self.prompts[voice.digest] = found
+        return found
+
+    def _at_model_rate(self, samples: Tensor) -> Tensor:
+        chunks = output.resample([samples.numpy()], SAMPLE_RATE_HZ, self.sample_rate_hz)
+        return torch.from_numpy(np.concatenate(list(chunks)))
+
+
+def text_ids(tokenizer, text: str, transcript: str | None) -> Tensor:
+    """Ids (T,) of what the voice said in its recording, then of what it is to say, then the end (spec 7.3)."""
+    pieces = [transcript, text] if transcript else [text]
+    ids = [i for piece in pieces for i in tokenizer(piece, add_special_tokens=False)["input_ids"]]
+    return torch.tensor([*ids, tokenizer.convert_tokens_to_ids(END)])
+
+
+def generator(seed: int | None) -> torch.Generator:
+    """Noise on the CPU; without a seed, from the system's own randomness."""
+    if seed is None:
+        noise = torch.Generator()
+        noise.seed()
+        return noise
+    if isinstance(seed, bool) or not isinstance(seed, int) or not -(2**63) <= seed < 2**63:
+        raise InputError(f"a seed is a 64-bit integer, not {seed!r}")
+    return torch.Generator().manual_seed(seed)
+
+
+def tiny_speaker(shelf: Shelf | None = None) -> Speaker:
+    """Random weights that speak noise: for tests."""
+    from ming_omni.config import TalkerConfig
+    from ming_omni.speech.alphabet import character_tokenizer
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        talker = Talker(TalkerConfig(min_patches=5)).eval()
+    return Speaker(talker, character_tokenizer(), shelf)
