@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ming_omni.errors import InputError
+from ming_omni.inputs import audio
 from ming_omni.inputs.audio import clips, load_audio
 from ming_omni.inputs.behaviour import PUBLISHED
 from ming_omni.inputs.frames import AudioProcessor
@@ -161,6 +162,13 @@ def test_what_is_not_a_sound_is_told_in_one_sentence(source, reason):
     with pytest.raises(InputError, match=reason) as error:
         load_audio(source)
     assert "\n" not in str(error.value)
+
+
+def test_a_sound_that_would_fill_the_memory_is_refused(monkeypatch):
+    monkeypatch.setattr(audio, "MAX_SAMPLES", 10_000)
+    for data in (wav(tone(1.0)), track(tone(1.0), 16_000, "mp4", "aac"), wav(np.stack([tone(0.5)] * 2, 1))):
+        with pytest.raises(InputError, match="too long"):
+            load_audio(data)
 
 
 def test_a_header_that_promises_days_of_sound_is_refused_or_cut_to_what_is_there():

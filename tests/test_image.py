@@ -101,6 +101,12 @@ def test_half_a_picture_is_refused(file_format):
         load_image(data[: len(data) // 2])
 
 
+def test_an_opened_picture_that_breaks_off_is_refused():
+    image = Image.open(io.BytesIO(picture_file(board(300, 300, 7))[:600]))
+    with pytest.raises(InputError, match="cannot be read"):
+        load_image(image)
+
+
 @pytest.mark.parametrize(
     ("source", "reason"),
     [

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -26,23 +28,31 @@ MAX_PIXELS = 1024 * FACTOR**2
 
 def load_image(source: Any, behaviour: Behaviour = OURS) -> Image.Image:
     """Any picture -> RGB. Of an animation, the first frame."""
-    if isinstance(source, Image.Image):
-        return to_rgb(source, behaviour)
     if isinstance(source, np.ndarray):
         return to_rgb(from_array(source), behaviour)
-    with open_source(source, "picture") as file:
-        # A picture decoder fed with hostile bytes raises almost anything (OSError, SyntaxError, KeyError, ...).
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                Image.init()
-                image = Image.open(file, formats=[name for name in FORMATS if name in Image.OPEN])
-                check_pixels(*image.size)
-                return to_rgb(image, behaviour)
-        except InputError:
-            raise
-        except Exception as error:
-            raise InputError(f"the picture cannot be read: {_reason(error)}") from error
+    if isinstance(source, Image.Image):
+        with _decoding():
+            return to_rgb(source, behaviour)
+    with open_source(source, "picture") as file, _decoding():
+        Image.init()
+        return to_rgb(Image.open(file, formats=[name for name in FORMATS if name in Image.OPEN]), behaviour)
+
+
+@contextmanager
+def _decoding() -> Iterator[None]:
+    """A decoder fed with hostile bytes raises almost anything: OSError, SyntaxError, KeyError, ..."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except InputError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise InputError("the picture is too large") from error
+    except Image.UnidentifiedImageError as error:
+        raise InputError("the picture cannot be read: the format is unknown or damaged") from error
+    except Exception as error:
+        raise InputError(f"the picture cannot be read: {str(error) or type(error).__name__}") from error
 
 
 def fetch_image(
@@ -112,11 +122,3 @@ def _eight_bits(array: np.ndarray) -> np.ndarray:
         wide = array.dtype == np.uint16 or array.max() > 255
         return (array >> 8 if wide else array).clip(0, 255).astype(np.uint8)
     raise InputError(f"a picture cannot be made of {array.dtype} numbers")
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, Image.DecompressionBombError):
-        return "it is too large"
-    if isinstance(error, Image.UnidentifiedImageError):
-        return "the format is unknown or damaged"
-    return str(error) or type(error).__name__

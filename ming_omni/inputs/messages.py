@@ -28,6 +28,10 @@ ROLES: dict[str, Role] = {
 class Text:
     text: str
 
+    def __post_init__(self):
+        if not isinstance(self.text, str):
+            raise InputError(f"Text holds a string, not {type(self.text).__name__}")
+
 
 @dataclass(frozen=True)
 class Image:

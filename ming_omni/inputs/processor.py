@@ -22,16 +22,17 @@ from transformers import BatchFeature
 from ming_omni.config import MingConfig
 from ming_omni.errors import InputError
 from ming_omni.inputs import folder as folder_files
-from ming_omni.inputs.audio import as_channels, clips, one_channel, read_audio
+from ming_omni.inputs.audio import as_channels, clips, one_channel
 from ming_omni.inputs.behaviour import OURS, PUBLISHED, Behaviour
 from ming_omni.inputs.canvas import canvas, glyph_text
 from ming_omni.inputs.frames import AudioProcessor
-from ming_omni.inputs.image import fetch_image, load_image
+from ming_omni.inputs.image import fetch_image
+from ming_omni.inputs.media import load_image, load_video, read_audio
 from ming_omni.inputs.messages import Audio, Image, Message, Video, conversation, sources
 from ming_omni.inputs.patches import ImageProcessor
 from ming_omni.inputs.templates import PLACEHOLDERS, TEMPLATES, render
 from ming_omni.inputs.tokenizer import Tokenizer
-from ming_omni.inputs.video import FrameOptions, load_video
+from ming_omni.inputs.video import FrameOptions
 
 ModelInputs = BatchFeature
 """The published keys (spec 5.3):
