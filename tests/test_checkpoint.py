@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate import cpu_offload
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors import safe_open
@@ -19,9 +20,21 @@ from torch.testing import assert_close
 from ming_omni import checkpoint
 from ming_omni.checkpoint import devices, fill, names, settings
 from ming_omni.checkpoint.pretrained import MingForConditionalGeneration
-from ming_omni.config import AudioConfig, MingConfig, MoEConfig, ThinkerConfig, VisionConfig, flash_preview, tiny
+from ming_omni.config import (
+    AudioConfig,
+    MingConfig,
+    MoEConfig,
+    PainterConfig,
+    TalkerConfig,
+    ThinkerConfig,
+    VisionConfig,
+    flash_preview,
+    tiny,
+)
 from ming_omni.errors import InputError
 from ming_omni.model.audio_encoder import AudioEncoder, sinusoids
+from ming_omni.model.painter import Painter
+from ming_omni.model.talker import Talker
 from ming_omni.packed import Packed, pack
 from tests.folders import RECORDED, edit_config, edit_tensors, published, recorded
 
@@ -192,6 +205,26 @@ def test_our_own_layout_comes_back(folder, tmp_path):
     assert again.config.thinker.to_dict() == model.config.thinker.to_dict()
 
 
+def test_a_talker_is_saved_beside_the_model_and_loaded_when_asked_for(folder, tmp_path):
+    model = checkpoint.load(folder)
+    torch.manual_seed(0)
+    model.talker = Talker(TalkerConfig())
+    model.save_pretrained(tmp_path)
+    assert (tmp_path / "talker" / "config.json").is_file()
+    assert checkpoint.load(tmp_path).talker is None
+    same_weights(checkpoint.load(tmp_path, load_talker=True).talker, model.talker)
+
+
+def test_a_painter_is_saved_beside_the_model_and_loaded_when_asked_for(folder, tmp_path):
+    model = checkpoint.load(folder)
+    torch.manual_seed(0)
+    model.painter = Painter(PainterConfig())
+    model.save_pretrained(tmp_path)
+    assert (tmp_path / "painter" / "config.json").is_file()
+    assert checkpoint.load(tmp_path).painter is None
+    same_weights(checkpoint.load(tmp_path, load_image_gen=True).painter, model.painter)
+
+
 def test_a_model_saved_here_loads_through_transformers_itself(folder, tmp_path):
     model = checkpoint.load(folder)
     model.save_pretrained(tmp_path)
@@ -341,6 +374,17 @@ def test_a_bad_device_map_is_refused_in_one_sentence(two_gpus, device_map, messa
 @pytest.mark.parametrize("device_map", [0, "cuda:0", {"": 0}, published_map(2, 32), "auto"])
 def test_a_map_for_gpus_loads_on_a_machine_without(folder, device_map):
     assert checkpoint.load(folder, device_map=device_map).device == torch.device("cpu")
+
+
+@pytest.mark.parametrize("experts", [None, "fp8", "int4"])
+def test_weights_that_only_visit_the_device_give_the_same_answer(experts):
+    model = checkpoint.load(RECORDED / "thinker", experts=experts)
+    inputs = load_file(RECORDED / "thinker" / "inputs.safetensors")
+    inputs = {key: value for key, value in inputs.items() if not key.endswith("only_input_ids")}
+    expected = model.generate(**inputs, max_new_tokens=3)
+    model = cpu_offload(model, torch.device("cpu"), **devices.offloading(model))
+    assert {parameter.device.type for parameter in model.parameters()} == {"meta"}
+    assert torch.equal(model.generate(**inputs, max_new_tokens=3), expected)
 
 
 # Host memory

@@ -98,5 +98,10 @@ def dispatch(model: nn.Module, placement: Placement) -> nn.Module:
         return model
     from accelerate import dispatch_model
 
-    # Quantised experts are buffers, so those must be offloaded like weights.
-    return dispatch_model(model, device_map=dict(placement), offload_buffers=True, force_hooks=True)
+    return dispatch_model(model, device_map=dict(placement), **offloading(model))
+
+
+def offloading(model: nn.Module) -> dict:
+    """How weights in host memory visit a GPU: a layer at a time, since routers and quantised experts (which are
+    buffers) are used by the layer without a forward of their own."""
+    return {"offload_buffers": True, "preload_module_classes": sorted(whole_modules(model))}
