@@ -4,6 +4,7 @@ import warnings
 
 import pytest
 import torch
+from accelerate import cpu_offload
 from torch.testing import assert_close
 from transformers import TextStreamer
 
@@ -98,6 +99,20 @@ def test_eager_equals_sdpa_and_reaches_every_part(model):
     inputs = Prompts(model.config).add(*MIXED).add(9).tensors()
     real = inputs["attention_mask"].bool()
     assert_close(eager(**inputs).logits[real], model(**inputs).logits[real], atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_attention_can_be_switched_on_a_built_model(model):
+    switched, inputs = build(), prompt(model.config, *MIXED)
+    switched.set_attn_implementation("eager")
+    assert {p.config._attn_implementation for p in (switched.thinker, switched.vision, switched.audio)} == {"eager"}
+    assert_close(switched(**inputs).logits, model(**inputs).logits, atol=1e-4, rtol=1e-4)
+
+
+def test_offloaded_weights_are_fetched_when_needed(model):
+    offloaded, inputs = cpu_offload(build(), torch.device("cpu")), prompt(model.config, *MIXED)
+    assert offloaded.device.type == "meta"
+    assert_close(answer(offloaded, inputs), answer(model, inputs))
 
 
 def test_flash_that_is_not_installed_becomes_sdpa_with_one_warning():

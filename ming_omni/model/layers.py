@@ -20,6 +20,11 @@ class Part(PreTrainedModel):
     _supports_sdpa = True
     _supports_flash_attn = True
 
+    @classmethod
+    def _can_set_attn_implementation(cls) -> bool:
+        """Attention reads its config at every call; transformers only guesses so from the source."""
+        return True
+
     def _check_and_adjust_attn_implementation(self, attn_implementation, *args, **kwargs):
         if attn_implementation == "flash_attention_2" and not is_flash_attn_2_available():
             warnings.warn("flash-attn is not installed: attention runs as sdpa", stacklevel=2)
