@@ -14,6 +14,7 @@ from ming_omni import checkpoint
 from ming_omni.checkpoint import detect
 from ming_omni.engine.engine import Engine, Stream
 from ming_omni.engine.request import Request, read_prompt
+from ming_omni.engine.text import Answer
 from ming_omni.errors import InputError
 from ming_omni.inputs.messages import Audio, Image, Message, Text, Video, conversation
 from ming_omni.inputs.processor import MingProcessor
@@ -25,7 +26,7 @@ ENCODER = {"image": "vision", "video": "vision", "audio": "audio"}
 
 
 class Ming:
-    """A model to talk to: `Ming.load("nano")` is ready offline, a folder or hub id of the published model works alike."""
+    """A model to talk to: `Ming.load("nano")` works offline; so do folders and hub ids of the published model."""
 
     def __init__(
         self,
@@ -102,15 +103,23 @@ class Ming:
         return self.reply([Message("user", [*content, *([Text(prompt)] if prompt else [])])], **options)
 
     def reply(
-        self, messages: Any, *, system: str | None = None, max_tokens: int | None = 512, **sampling: Any
+        self,
+        messages: Any,
+        *,
+        system: str | None = None,
+        max_tokens: int | None = 512,
+        stop: str | Sequence[str] = (),
+        **sampling: Any,
     ) -> Iterator[str]:
         """The next turn of a conversation, in pieces. Everything that is wrong with it is said before the first one.
 
         messages   text, our Message objects, published dictionaries or OpenAI chat messages
+        stop       the answer ends before any of these strings
         sampling   temperature, top_p, top_k, min_p, repetition_penalty, seed; None keeps the model's default
         """
         stream = self.submit(messages, system=system, max_tokens=max_tokens, **sampling)
-        return self._pieces(stream)
+        stops = [stop] if isinstance(stop, str) else list(stop)
+        return self._pieces(stream, Answer(self.processor.tokenizer.stream(), [text for text in stops if text]))
 
     def submit(
         self, messages: Any, *, system: str | None = None, max_tokens: int | None = 512, **sampling: Any
@@ -127,11 +136,15 @@ class Ming:
         limit = max_tokens if max_tokens is None or room <= 0 else min(max_tokens, room)
         return self.engine.submit(Request(prompt, replace(self.sampling, **chosen), limit, self.stop_ids))
 
-    def _pieces(self, stream: Stream) -> Iterator[str]:
-        decoder = self.processor.tokenizer.stream()
+    @staticmethod
+    def _pieces(stream: Stream, answer: Answer) -> Iterator[str]:
         with stream:
             for token in stream:
-                if piece := decoder.push(token.id):
+                piece, _ = answer.push(token)
+                if piece:
                     yield piece
-        if piece := decoder.finish():
+                if answer.is_stopped:
+                    return
+        piece, _ = answer.finish()
+        if piece:
             yield piece

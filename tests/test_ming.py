@@ -1,0 +1,75 @@
+"""The object a user holds, with the shipped nano and with tiny."""
+
+import pytest
+
+from ming_omni import Ming
+from ming_omni.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def nano():
+    return Ming.load("nano")
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    return Ming.load("tiny")
+
+
+def test_nano_knows_the_capital_of_france(nano):
+    assert "Paris" in nano.ask("What is the capital of France?", max_tokens=24)
+
+
+def test_a_stream_is_the_answer_in_pieces(nano):
+    options = {"max_tokens": 12, "seed": 1, "temperature": 0.8}
+    pieces = list(nano.stream("Name three colours.", **options))
+    assert len(pieces) > 3
+    assert "".join(pieces) == nano.ask("Name three colours.", **options)
+
+
+def test_an_answer_ends_before_a_stop_string(nano):
+    whole = nano.ask("What is the capital of France?", max_tokens=24)
+    assert nano.ask("What is the capital of France?", max_tokens=24, stop="Paris") == whole[: whole.index("Paris")]
+
+
+def test_history_is_part_of_the_question(tiny):
+    turns = [("user", "My name is Ada."), ("assistant", "Hello Ada!"), ("user", "What is my name?")]
+    messages = [{"role": role, "content": text} for role, text in turns]
+    steps = tiny.model.steps(tiny.processor.prepare(messages), max_new_tokens=6, eos_token_id=[])
+    expected = tiny.processor.tokenizer.decode([int(step.ids) for step in steps], skip_special_tokens=True)
+    assert "".join(tiny.reply(messages, max_tokens=6)) == expected
+
+
+def test_closing_a_stream_ends_its_work(tiny):
+    stream = tiny.stream("a", max_tokens=400, temperature=1.0, seed=0)
+    next(stream)
+    stream.close()
+    tiny.ask("b", max_tokens=1)  # one more step of the engine, which drops what was cancelled
+    assert not tiny.engine.streams
+
+
+@pytest.mark.parametrize("kind", ["image", "audio", "video"])
+def test_nano_says_which_sense_it_lacks(nano, kind):
+    with pytest.raises(InputError, match="vision|audio"):
+        nano.requires(kind)
+
+
+@pytest.mark.parametrize(
+    ("options", "part"),
+    [
+        ({"max_tokens": 0}, "max_tokens"),
+        ({"temperature": -1}, "temperature"),
+        ({"top_p": 2.0}, "top_p"),
+        ({"colour": "red"}, "colour"),
+        ({"images": ["missing.png"]}, "missing.png"),
+    ],
+)
+def test_bad_options_are_refused_before_anything_runs(tiny, options, part):
+    with pytest.raises(InputError, match=part):
+        tiny.ask("hi", **options)
+
+
+def test_a_prompt_beyond_the_limit_is_refused_with_both_numbers(tiny):
+    limit = tiny.engine.longest
+    with pytest.raises(InputError, match=str(limit)):
+        tiny.ask("a" * (limit + 1))
