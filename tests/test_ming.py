@@ -50,7 +50,7 @@ def test_closing_a_stream_ends_its_work(tiny):
 
 @pytest.mark.parametrize("kind", ["image", "audio", "video"])
 def test_nano_says_which_sense_it_lacks(nano, kind):
-    with pytest.raises(InputError, match="vision|audio"):
+    with pytest.raises(InputError, match=r"vision|audio"):
         nano.requires(kind)
 
 
