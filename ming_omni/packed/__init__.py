@@ -1,8 +1,8 @@
 """Packed tensors <-> float tensors: small integer codes with a scale, and perhaps a minimum, for each group of a row.
 
-A parameter `p` (..., K) of a packed folder is stored as two or three tensors; groups are G neighbours along the last axis:
+A parameter `p` (..., K) of a packed folder is stored as two or three tensors; a group is G neighbours along K:
 
-    p.codes    uint8 (..., K / 2)  4-bit codes 0..15: weight 2i in the low half of byte i, weight 2i + 1 in the high half
+    p.codes    uint8 (..., K / 2)  4-bit codes 0..15: weight 2i is the low half of byte i, weight 2i + 1 the high half
                int8  (..., K)      8-bit codes -128..127
     p.scale    fp16  (..., K / G)
     p.minimum  fp16  (..., K / G)  only where groups have one; otherwise 4-bit codes are centred on 8

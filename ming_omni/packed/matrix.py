@@ -1,0 +1,110 @@
+"""Rows (N, K) through a packed weight (O, K) -> (N, O): the fastest of torch's own CPU products for this many rows.
+
+Few rows read 4-bit codes directly; many rows are worth unfolding the weight once. Which products a CPU is good at
+is asked of the CPU, and every CPU can do the plain fp32 one.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ming_omni.packed import CENTRE, Packed, join_nibbles, split_nibbles
+
+GROUP_SIZES = (32, 64, 128, 256)
+"""Those that torch's 4-bit product takes."""
+ROW_BLOCK = 16
+"""Its weights have a multiple of this many rows."""
+
+
+class Products(NamedTuple):
+    """What to compute with."""
+
+    few_rows: int
+    """Up to this many rows go through 4-bit codes, in bf16 with fp32 sums; 0: never."""
+    wide: torch.dtype
+    """What more rows than that are computed in, from unfolded weights."""
+
+
+PLAIN = Products(0, torch.float32)
+"""Exact and everywhere: fp32 from unfolded weights."""
+
+
+def fastest() -> Products:
+    """Measured on an AVX-512 CPU with bf16 units: 4-bit wins up to about 32 rows, see docs/nano/base.md."""
+    # Elsewhere the 4-bit product runs, but as a scalar loop.
+    is_vectorised = torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
+    has_bf16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return Products(32 if is_vectorised else 0, torch.bfloat16 if has_bf16 else torch.float32)
+
+
+class Matrix:
+    """A packed weight (O, K), 4-bit, ready to multiply. It is no module: what is stored stays with its owner."""
+
+    def __init__(self, packed: Packed, products: Products):
+        self.packed, self.products = packed, products
+        self.group = packed.shape[-1] // packed.scale.shape[-1]
+        self.few_rows = products.few_rows if fits(packed) else 0
+        self.codes = self.scales = self.unfolded = None
+        if self.few_rows:
+            self.codes, self.scales = four_bit(packed)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """x (N, K) -> (N, O), in bf16 or fp32, whichever product ran"""
+        if len(x) <= self.few_rows:
+            return torch._weight_int4pack_mm_for_cpu(x.bfloat16(), self.codes, self.group, self.scales)
+        if self.unfolded is None:
+            self.unfolded = self.packed.float().to(self.products.wide)
+        return F.linear(x.to(self.products.wide), self.unfolded)
+
+
+def fits(packed: Packed) -> bool:
+    group = packed.shape[-1] // packed.scale.shape[-1]
+    return packed.codes.dtype == torch.uint8 and group in GROUP_SIZES and packed.shape[0] % ROW_BLOCK == 0
+
+
+def four_bit(packed: Packed) -> tuple[Tensor, Tensor]:
+    """The operands of torch's 4-bit product: codes in the order this CPU wants, and (K / G, O, 2) scales and zeros.
+
+    It computes (code - 8) * scale + zero. bf16 scales are off by 1/512 at most, far less than 4-bit rounding itself.
+    """
+    codes = torch.ops.aten._convert_weight_to_int4pack_for_cpu(split_nibbles(packed.codes).int(), 1)
+    scale = packed.scale.float()
+    zero = torch.zeros_like(scale) if packed.minimum is None else packed.minimum.float() + CENTRE * scale
+    return codes, torch.stack((scale, zero), -1).transpose(0, 1).bfloat16().contiguous()
+
+
+def stack(parts: list[Packed]) -> Packed:
+    """Several 4-bit weights with as many inputs each, their rows one below the other."""
+    return Packed(*(torch.cat(tensors, 0) for tensors in zip(*_alike(parts), strict=True)))
+
+
+def join(parts: list[Packed]) -> Packed:
+    """Several 4-bit weights with as many rows each, their inputs side by side."""
+    return Packed(*(torch.cat(tensors, -1) for tensors in zip(*_alike(parts), strict=True)))
+
+
+def _alike(parts: list[Packed]) -> list[Packed]:
+    """The same weights with the smallest group of all, and a minimum everywhere: nothing is rounded."""
+    group = min(part.shape[-1] // part.scale.shape[-1] for part in parts)
+    found = []
+    for codes, scale, minimum in parts:
+        times = 2 * codes.shape[-1] // scale.shape[-1] // group
+        minimum = scale * -CENTRE if minimum is None else minimum
+        found.append(Packed(codes, scale.repeat_interleave(times, -1), minimum.repeat_interleave(times, -1)))
+    return found
+
+
+def as_four_bit(packed: Packed) -> Packed:
+    """An 8-bit weight (O, K) as a 4-bit one (O, 2K), for inputs that are repeated: x w = [x x] [high low].
+
+    code + 128 = 16 high + low, so the scale of the high half is 16 times as large. Exact while 16 scales fit in fp16.
+    """
+    codes = (packed.codes.short() + 128).to(torch.uint8)
+    scale = packed.scale
+    halves = torch.cat((codes >> 4, codes & 15), -1)
+    minimum = torch.cat((scale * -(16 * CENTRE), torch.zeros_like(scale)), -1)
+    return Packed(join_nibbles(halves), torch.cat((scale * 16, scale), -1), minimum)
