@@ -442,6 +442,11 @@ def nano() -> MingConfig:
     )
 
 
+def tiny_painter() -> PainterConfig:
+    """Random weights, every mechanism present: for tests."""
+    return PainterConfig(glyphs=GlyphConfig())
+
+
 def nano_painter() -> PainterConfig:
     """The shipped painter: 256 x 256 pixels, 16 x 16 patches."""
     return PainterConfig(
@@ -482,6 +487,41 @@ def nano_painter() -> PainterConfig:
             max_length=32,
         ),
         default_size=256,
+    )
+
+
+def flash_painter() -> PainterConfig:
+    """The published painter (spec 6.6, 6.7 and appendix B; the connector's sizes are those reported for 2.0)."""
+    return PainterConfig(
+        query_scales=(4, 8, 16),
+        thinker_width=4096,
+        condition_width=2048,
+        connector={
+            "hidden_size": 1536,
+            "intermediate_size": 8960,
+            "num_hidden_layers": 28,
+            "num_attention_heads": 12,
+            "num_key_value_heads": 2,
+            "rope_theta": 1_000_000.0,
+        },
+        dit=DiTConfig(
+            num_attention_heads=24,
+            num_hidden_layers=24,
+            dual_attention_layers=tuple(range(13)),
+            context_width=4096,
+            pooled_width=2048,
+            base_grid=64,
+            max_grid=384,
+        ),
+        vae=ImageVAEConfig(block_channels=(128, 256, 512, 512), blocks_per_stage=2, num_norm_groups=32),
+        glyphs=GlyphConfig(
+            encoder={"d_model": 1472, "d_kv": 64, "d_ff": 3584, "num_layers": 12, "num_heads": 6, "vocab_size": 384}
+            | {"feed_forward_proj": "gated-gelu"},
+            num_mapper_layers=4,
+            out_width=2048,
+            max_length=256,
+        ),
+        default_size=512,
     )
 
 

@@ -3,7 +3,8 @@
 import torch
 from torch import nn
 
-from ming_omni.config import GlyphConfig, PainterConfig, tiny
+from ming_omni.config import tiny
+from ming_omni.config import tiny_painter as tiny_config
 from ming_omni.model.dit import Closed
 from ming_omni.model.omni import MingForConditionalGeneration
 from ming_omni.model.painter import Painter
@@ -18,7 +19,10 @@ def open_up(module: nn.Module) -> nn.Module:
 
 def tiny_painter(**settings) -> Painter:
     torch.manual_seed(0)
-    return open_up(Painter(PainterConfig(**{"glyphs": GlyphConfig(), **settings})))
+    config = tiny_config()
+    for name, value in settings.items():
+        setattr(config, name, value)
+    return open_up(Painter(config))
 
 
 def tiny_model(**settings) -> MingForConditionalGeneration:

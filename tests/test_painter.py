@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from ming_omni.config import FlowConfig, GlyphConfig, PainterConfig, nano_painter
+from ming_omni.config import FlowConfig, GlyphConfig, PainterConfig, flash_painter, nano_painter
 from ming_omni.errors import InputError
 from ming_omni.model.image_vae import ImageVAE
 from ming_omni.model.painter import Guidance, Painter, draw_seed, noise, sigmas
@@ -241,6 +241,15 @@ def test_nanos_painter_stays_within_its_budget():
     vae = sum(p.numel() for p in painter.vae.parameters())
     assert vae < 4e6
     assert sum(p.numel() for p in painter.parameters()) - vae < 20e6
+
+
+def test_the_published_painter_has_as_many_parameters_as_the_release():
+    with torch.device("meta"):
+        painter = Painter(flash_painter())
+    counts = {name: sum(p.numel() for p in part.parameters()) for name, part in painter.named_children()}
+    assert counts["dit"] == 2_413_232_832 and counts["condition_mlp"] == 12_601_344
+    glyphs = painter.glyphs
+    assert sum(p.numel() for part in (glyphs.mapper, glyphs.out, glyphs.norm) for p in part.parameters()) == 75_383_936
 
 
 def test_dropping_the_condition_trains_the_unconditional_branch(painter):

@@ -64,7 +64,7 @@ class MingForConditionalGeneration(omni.MingForConditionalGeneration):
         dtype = _dtype(dtype if dtype is not None else torch_dtype)
 
         if name_or_folder == "tiny":
-            return cls._tiny(config, dtype, attn_implementation, switches)
+            return cls._tiny(config, dtype, attn_implementation, switches, load_image_gen)
         found = detect.recognise(detect.locate(name_or_folder, **hub))
         entries = shards.tensors(found.folder)
         detect.check_tensors(found, entries)
@@ -84,20 +84,21 @@ class MingForConditionalGeneration(omni.MingForConditionalGeneration):
         return model
 
     @classmethod
-    def _tiny(cls, config, dtype, attn_implementation, switches) -> MingForConditionalGeneration:
+    def _tiny(cls, config: MingConfig) -> MingForConditionalGeneration:
+        """The same random weights every time; the caller's random state is left alone."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            model = cls(_configure(config or presets.tiny(), attn_implementation, switches))
-        return model.to(dtype or torch.float32).eval()
+            return cls(config).eval()
 
     def save_pretrained(self, save_directory: str | Path, **options: Any) -> None:
         """Write our layout: quantised experts stay quantised, painter and talker get folders of their own."""
-        state = options.pop("state_dict", None) or self.state_dict()
-        inner = {name: tensor for name, tensor in state.items() if name.partition(".")[0] not in OPTIONAL_PARTS}
-        super().save_pretrained(save_directory, state_dict=inner, **options)
-        for part in OPTIONAL_PARTS:
-            if getattr(self, part) is not None:
-                getattr(self, part).save_pretrained(Path(save_directory) / part)
+        present = [part for part in OPTIONAL_PARTS if getattr(self, part) is not None]
+        if present:
+            state = options.pop("state_dict", None) or self.state_dict()
+            options["state_dict"] = {name: t for name, t in state.items() if name.partition(".")[0] not in present}
+        super().save_pretrained(save_directory, **options)
+        for part in present:
+            getattr(self, part).save_pretrained(Path(save_directory) / part)
 
     def save_published(self, folder: str | Path, **options: Any) -> None:
         """Write the layout that the released scripts read; see save.py."""

@@ -20,7 +20,7 @@ from ming_omni.paint.masks import COLORS, Mask
 from ming_omni.paint.picture import Picture
 from ming_omni.paint.verbs import edit
 
-THRESHOLD = 0.15
+THRESHOLD = 0.12
 """A pixel that changed by more (see `masks.changed`) belongs to a mask. `benchmarks/paint.py --sweep` paints known
 masks over drawn scenes, at opacities from 0.4 to 1, with the noise an edit leaves elsewhere: here they agree best."""
 MIN_SHARE = 0.002
