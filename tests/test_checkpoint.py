@@ -5,6 +5,7 @@ import gc
 import json
 import os
 import shutil
+import sys
 import threading
 from pathlib import Path
 
@@ -124,6 +125,12 @@ def test_rope_scaling_chooses_the_rotary_variant(scaling, variant):
 def test_an_unknown_rotary_variant_is_refused():
     with pytest.raises(InputError, match="'yarn'"):
         settings.read({"llm_config": {"rope_scaling": {"type": "yarn"}}})
+
+
+def test_a_config_with_a_hole_says_where(spoiled):
+    edit_config(spoiled, lambda config: config["vision_config"].pop("num_heads"))
+    with pytest.raises(InputError, match=r"config\.json lacks the key 'num_heads'"):
+        checkpoint.load(spoiled)
 
 
 @given(
@@ -259,6 +266,12 @@ def test_tiny_is_the_same_model_every_time_and_leaves_the_seed_alone():
     same_weights(first, checkpoint.load("tiny"))
 
 
+def test_tiny_comes_with_every_part_that_is_asked_for():
+    model = checkpoint.load("tiny", load_image_gen=True, load_talker=True, experts="fp8", dtype="bfloat16")
+    same_weights(model.talker, checkpoint.load("tiny", load_talker=True, dtype="bfloat16").talker)
+    assert (model.painter.dtype, model.dtype) == (torch.bfloat16, torch.bfloat16)
+
+
 def test_tied_embeddings_stay_tied(tmp_path):
     config = tiny()
     config.thinker.tie_word_embeddings = True
@@ -284,6 +297,15 @@ def test_an_absent_position_table_is_computed(tmp_path):
     assert torch.equal(encoder.positions, sinusoids(600, 32))
     assert_close(encoder.positions, checkpoint.load_part(RECORDED / "audio", "audio").positions)
     assert isinstance(encoder, AudioEncoder)
+
+
+def test_a_bar_shows_on_a_terminal_only(folder, monkeypatch, capsys):
+    checkpoint.load(folder)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
+    checkpoint.load(folder)
+    assert f"Loading {folder.name}" in capsys.readouterr().err
 
 
 # Dtype, attention, devices

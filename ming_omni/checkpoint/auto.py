@@ -89,7 +89,10 @@ def is_ming(name_or_folder: str | Path, **kwargs: Any) -> bool:
         options = {name: kwargs[name] for name in HUB_OPTIONS if name in kwargs}
         quiet = dict.fromkeys(("missing_entries", "gated_repo", "connection_errors"), False)
         options |= {f"_raise_exceptions_for_{name}": value for name, value in quiet.items()}
-        candidates = [cached_file(str(name_or_folder), "config.json", **options)]
+        try:
+            candidates = [cached_file(str(name_or_folder), "config.json", **options)]
+        except (OSError, ValueError):  # no such model: the caller's own error says it best
+            return False
     return any(_says_ming(Path(file)) for file in candidates if file is not None)
 
 

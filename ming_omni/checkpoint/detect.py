@@ -32,7 +32,7 @@ class Found(NamedTuple):
     @property
     def is_bare(self) -> bool:
         """The language model in a folder of its own, its names without the leading `model.`"""
-        return self.layout == "published" and "llm_config" not in self.config and not _parts(self.config)
+        return self.layout == "published" and not _parts(self.config)
 
 
 def _parts(config: dict[str, Any]) -> set[str]:
@@ -42,6 +42,8 @@ def _parts(config: dict[str, Any]) -> set[str]:
 def locate(name: str | Path, **hub: Any) -> Path:
     """The local folder of a built-in name, a path, or a hub id (which is downloaded once, with the hub's options)."""
     if name == "nano":
+        if not NANO.is_dir():
+            raise InputError("this installation came without nano; `ming build nano-base` makes its base")
         return NANO
     path = Path(name).expanduser()
     if path.is_dir():

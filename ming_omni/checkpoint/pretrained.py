@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils import is_flash_attn_2_available
 
 from ming_omni import config as presets
@@ -64,7 +64,18 @@ class MingForConditionalGeneration(omni.MingForConditionalGeneration):
         dtype = _dtype(dtype if dtype is not None else torch_dtype)
 
         if name_or_folder == "tiny":
-            return cls._tiny(config, dtype, attn_implementation, switches, load_image_gen)
+            from ming_omni.model.painter import Painter
+            from ming_omni.model.talker import Talker
+
+            model = _seeded(cls, _configure(config or presets.tiny(), attn_implementation, switches))
+            if experts in quantise.FORMATS:
+                quantise.convert(model, experts)
+            if load_image_gen:
+                model.painter = _seeded(Painter, presets.PainterConfig())
+            if load_talker:
+                model.talker = _seeded(Talker, presets.TalkerConfig())
+            device = next(iter(devices.place(model, device_map, torch.float32).values()))
+            return model.to(device, dtype or torch.float32)
         found = detect.recognise(detect.locate(name_or_folder, **hub))
         entries = shards.tensors(found.folder)
         detect.check_tensors(found, entries)
@@ -82,13 +93,6 @@ class MingForConditionalGeneration(omni.MingForConditionalGeneration):
             device = placement["thinker.head"] if wanted is None else devices.device(wanted)
             model.talker = _load_talker(found.folder, device, dtype, config.thinker.numerics)
         return model
-
-    @classmethod
-    def _tiny(cls, config: MingConfig) -> MingForConditionalGeneration:
-        """The same random weights every time; the caller's random state is left alone."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            return cls(config).eval()
 
     def save_pretrained(self, save_directory: str | Path, **options: Any) -> None:
         """Write our layout: quantised experts stay quantised, painter and talker get folders of their own."""
@@ -129,6 +133,13 @@ def _configure(config: MingConfig, attn_implementation: str | None, switches: di
         attn_implementation = "sdpa"
     config._attn_implementation = attn_implementation
     return config
+
+
+def _seeded(kind: type[PreTrainedModel], config: PreTrainedConfig) -> PreTrainedModel:
+    """The same random weights every time; the caller's random state is left alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return kind(config).eval()
 
 
 def _load_painter(folder: Path, device: torch.device, dtype: torch.dtype) -> PreTrainedModel | None:

@@ -100,3 +100,13 @@ def swap(model: nn.Module, format: str) -> None:
             num_experts, inner, width = experts.gate.shape
             with torch.device(experts.gate.device):
                 module.experts = QuantisedExperts(num_experts, width, inner, format)
+
+
+def convert(model: nn.Module, format: str) -> None:
+    """Quantise the routed experts of a model that is already loaded."""
+    plain = {name: module for name, module in model.named_modules() if name.endswith(".mlp.experts")}
+    swap(model, format)
+    for name, experts in plain.items():
+        for matrix, weight in experts.named_parameters():
+            for slot, expert in enumerate(weight.detach()):
+                model.get_submodule(f"{name}.{matrix}").write(slot, expert)

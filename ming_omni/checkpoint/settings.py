@@ -21,12 +21,15 @@ def read(published: dict[str, Any]) -> MingConfig:
     if "llm_config" not in published and published.get("model_type") == LLM_TYPE:
         published = {"llm_config": published}
     depth = published.get("mlp_depth", 2)
-    llm = published.get("llm_config") or {}
-    return MingConfig(
-        thinker=_read_thinker(llm) if llm else None,
-        vision=_read_vision(published["vision_config"], depth) if published.get("vision_config") else None,
-        audio=_read_audio(published["audio_config"], depth) if published.get("audio_config") else None,
-    )
+    llm, vision, audio = (published.get(f"{part}_config") for part in ("llm", "vision", "audio"))
+    try:
+        return MingConfig(
+            thinker=_read_thinker(llm) if llm else None,
+            vision=_read_vision(vision, depth) if vision else None,
+            audio=_read_audio(audio, depth) if audio else None,
+        )
+    except KeyError as error:
+        raise InputError(f"config.json lacks the key {error}") from error
 
 
 def _read_thinker(c: dict[str, Any]) -> ThinkerConfig:
