@@ -392,6 +392,7 @@ def test_a_bad_device_map_is_refused_in_one_sentence(two_gpus, device_map, messa
         devices.place(fill.empty(MingForConditionalGeneration, tiny()), device_map, torch.bfloat16)
 
 
+@pytest.mark.filterwarnings("ignore:there is no GPU here")
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without GPUs")
 @pytest.mark.parametrize("device_map", [0, "cuda:0", {"": 0}, published_map(2, 32), "auto"])
 def test_a_map_for_gpus_loads_on_a_machine_without(folder, device_map):

@@ -105,7 +105,16 @@ def _is_packed(entries: dict[str, Entry]) -> bool:
 def _read(tensors, source: Source) -> Tensor | Packed:
     if not source.parts:
         return tensors.get_tensor(source.stored)
-    return Packed(*(tensors.get_tensor(name) for name in source.parts))
+    return Packed(*(_read_part(tensors, source, name) for name in source.parts))
+
+
+def _read_part(tensors, source: Source, name: str) -> Tensor:
+    """Codes from the open file; scales may have come to lie in the next one."""
+    file = source.parts[name].file
+    if file == source.entry.file:
+        return tensors.get_tensor(name)
+    with safe_open(file, "pt") as other:
+        return other.get_tensor(name)
 
 
 class _Writer:

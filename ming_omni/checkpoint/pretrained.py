@@ -64,16 +64,8 @@ class MingForConditionalGeneration(omni.MingForConditionalGeneration):
         dtype = _dtype(dtype if dtype is not None else torch_dtype)
 
         if name_or_folder == "tiny":
-            from ming_omni.model.painter import Painter
-            from ming_omni.model.talker import Talker
-
-            model = _seeded(cls, _configure(config or presets.tiny(), attn_implementation, switches))
-            if experts in quantise.FORMATS:
-                quantise.convert(model, experts)
-            if load_image_gen:
-                model.painter = _seeded(Painter, presets.PainterConfig())
-            if load_talker:
-                model.talker = _seeded(Talker, presets.TalkerConfig())
+            model = _tiny(cls, _configure(config or presets.tiny(), attn_implementation, switches), experts)
+            _add_tiny_parts(model, load_image_gen, load_talker)
             device = next(iter(devices.place(model, device_map, torch.float32).values()))
             return model.to(device, dtype or torch.float32)
         found = detect.recognise(detect.locate(name_or_folder, **hub))
@@ -133,6 +125,21 @@ def _configure(config: MingConfig, attn_implementation: str | None, switches: di
         attn_implementation = "sdpa"
     config._attn_implementation = attn_implementation
     return config
+
+
+def _tiny(kind: type[PreTrainedModel], config: MingConfig, experts: str | None) -> MingForConditionalGeneration:
+    model = _seeded(kind, config)
+    if experts in quantise.FORMATS:
+        quantise.convert(model, experts)
+    return model
+
+
+def _add_tiny_parts(model: MingForConditionalGeneration, has_painter: bool, has_talker: bool) -> None:
+    from ming_omni.model.painter import Painter
+    from ming_omni.model.talker import Talker
+
+    model.painter = _seeded(Painter, presets.PainterConfig()) if has_painter else None
+    model.talker = _seeded(Talker, presets.TalkerConfig()) if has_talker else None
 
 
 def _seeded(kind: type[PreTrainedModel], config: PreTrainedConfig) -> PreTrainedModel:
