@@ -135,11 +135,14 @@ def _tiny(kind: type[PreTrainedModel], config: MingConfig, experts: str | None) 
 
 
 def _add_tiny_parts(model: MingForConditionalGeneration, has_painter: bool, has_talker: bool) -> None:
-    from ming_omni.model.painter import Painter
-    from ming_omni.model.talker import Talker
+    if has_painter:
+        from ming_omni.model.painter import Painter
 
-    model.painter = _seeded(Painter, presets.PainterConfig()) if has_painter else None
-    model.talker = _seeded(Talker, presets.TalkerConfig()) if has_talker else None
+        model.painter = _seeded(Painter, presets.PainterConfig())
+    if has_talker:
+        from ming_omni.model.talker import Talker
+
+        model.talker = _seeded(Talker, presets.TalkerConfig())
 
 
 def _seeded(kind: type[PreTrainedModel], config: PreTrainedConfig) -> PreTrainedModel:
