@@ -211,7 +211,8 @@ def test_too_long_a_request_is_refused_at_the_door():
 
 
 def test_a_full_line_says_busy():
-    e = engine(max_waiting=1)
+    e = engine(max_running=1, max_waiting=1)
+    e.submit(request(TEXT))
     e.submit(request(TEXT))
     with pytest.raises(Busy):
         e.submit(request(TEXT))

@@ -42,7 +42,8 @@ def test_users_take_turns_and_a_user_is_served_in_order():
 
 
 def test_a_line_has_an_end():
-    full = scheduler(max_waiting=1)
+    full = scheduler(max_running=1, max_waiting=1)
+    full.add(sequence(3))
     full.add(sequence(3))
     with pytest.raises(Busy, match="waiting"):
         full.add(sequence(3))

@@ -71,9 +71,12 @@ class Stream:
         self.loop = loop
         self._queue: asyncio.Queue | queue.SimpleQueue = queue.SimpleQueue() if loop is None else asyncio.Queue()
 
-    def cancel(self) -> None:
-        """Stop working on it; its memory is free before the engine's next step. Harmless when it is over."""
-        self.engine.cancel(self.sequence)
+    def cancel(self, how: str = "cancelled") -> None:
+        """Stop working on it; its memory is free before the engine's next step. Harmless when it is over.
+
+        how  what is counted: "stop" when the listener found the end of the answer itself
+        """
+        self.engine.cancel(self.sequence, how)
 
     def __enter__(self) -> Stream:
         return self
@@ -154,15 +157,19 @@ class Engine:
             self._changed.notify()
         return stream
 
-    def cancel(self, sequence: Sequence) -> None:
+    def cancel(self, sequence: Sequence, how: str = "cancelled") -> None:
         with self._changed:
-            sequence.is_cancelled = True
+            sequence.cancelled = sequence.cancelled or how
             self._changed.notify()
 
     def start(self) -> Engine:
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
         return self
+
+    @property
+    def is_alive(self) -> bool:
+        return self._thread is not None and self._thread.is_alive() and not self._is_stopped
 
     def drain(self) -> None:
         """Take no more requests; those at work go on."""
@@ -173,7 +180,7 @@ class Engine:
         with self._changed:
             self._is_stopped = True
             for sequence in self.streams:
-                sequence.is_cancelled = True
+                sequence.cancelled = "cancelled"
             self._changed.notify()
         if self._thread:
             self._thread.join()
@@ -183,8 +190,8 @@ class Engine:
         """Drop who was cancelled, compute one step, hand out its tokens. False: there was nothing to compute."""
         delivery: list[tuple[Stream, Token | str | Exception]] = []
         with self._changed:
-            for sequence in [s for s in self.streams if s.is_cancelled]:
-                self._end(sequence, "cancelled", delivery)
+            for sequence in [s for s in self.streams if s.cancelled]:
+                self._end(sequence, sequence.cancelled, delivery)
             spans = self.scheduler.plan()
         has_work = bool(spans)
         if has_work:
@@ -222,10 +229,19 @@ class Engine:
                 self._end(span.sequence, "error", delivery, error)
 
     def _run(self) -> None:
-        while not self._is_stopped:
-            if not self.step():
-                with self._changed:
-                    self._changed.wait_for(self._has_work)
+        try:
+            while not self._is_stopped:
+                if not self.step():
+                    with self._changed:
+                        self._changed.wait_for(self._has_work)
+        except BaseException as error:
+            # A defect of the engine itself: whoever waits must hear of it rather than wait for ever.
+            with self._changed:
+                self._is_stopped = True
+                orphans = [(stream, error) for stream in self.streams.values()]
+                self.streams.clear()
+            _deliver(orphans)
+            raise
 
     def _has_work(self) -> bool:
         return self._is_stopped or bool(self.streams)

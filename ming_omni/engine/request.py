@@ -107,7 +107,10 @@ class Sequence:
         self.generator = request.sampling.generator()
         self.num_computed = 0
         self.pages: list[int] = []
-        self.is_cancelled = False
+        self.num_reused = 0
+        """prompt tokens that were found in pages of others"""
+        self.cancelled: str | None = None
+        """how, once somebody asked to stop"""
         self._keys: list[bytes] = []
 
     def __len__(self) -> int:
@@ -154,9 +157,11 @@ def read_prompt(model: MingForConditionalGeneration, inputs: Mapping[str, Tensor
 
     The plain twin is `model.prepare`, which encodes at once; here nothing is encoded before somebody needs it.
     """
-    ids = inputs["input_ids"]
+    ids, vocab_size = inputs["input_ids"], model.config.thinker.vocab_size
     if len(ids) != 1 or ids.shape[1] == 0:
         raise InputError(f"a request is one prompt of one token or more, not {tuple(ids.shape)}")
+    if not 0 <= int(ids.min()) <= int(ids.max()) < vocab_size:
+        raise InputError(f"token ids are 0 to {vocab_size - 1}; the prompt has {int(ids.min())} to {int(ids.max())}")
     grids = inputs.get("image_grid_thw"), inputs.get("video_grid_thw")
     placed, delta = positions(model.config.thinker, ids, None, *grids, inputs.get("second_per_grid_ts"))
     placed, contents = placed[:, 0].cpu().numpy(), ids[0].cpu().numpy().astype(np.int64)

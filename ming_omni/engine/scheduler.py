@@ -84,7 +84,8 @@ class Scheduler:
         self.num_reused_tokens = 0
 
     def add(self, sequence: Sequence) -> None:
-        if len(self.waiting) >= self.max_waiting:
+        # Who waits although there is a free place starts with the next step, and takes up no room in the line.
+        if len(self.running) + len(self.waiting) >= self.max_running + self.max_waiting:
             raise Busy(f"{len(self.waiting)} requests are waiting already; try again shortly")
         self.waiting.add(sequence)
 
@@ -157,6 +158,8 @@ class Scheduler:
         for _ in range(num_new):
             sequence.pages.append(self.pages.take(after=sequence.pages[-1] if sequence.pages else None))
         sequence.num_computed = (len(sequence.pages) - num_new) * self.pages.page_tokens
+        if not sequence.num_reused and not sequence.num_answered:
+            sequence.num_reused = sequence.num_computed
         self.num_reused_tokens += sequence.num_computed
         for key in missing:
             self.promised.setdefault(key, sequence)
