@@ -44,7 +44,7 @@ class Ming:
     @classmethod
     def load(cls, name: str | Path = "nano", **options: Any) -> Ming:
         """Load "nano", "tiny", a folder or a hub id; options: see `MingForConditionalGeneration.from_pretrained`."""
-        model = checkpoint.load(name, **options)
+        model = checkpoint.load(name, **{"packed": None} | options)
         if name == "tiny":
             from ming_omni.inputs.tiny import tiny_tokenizer
 

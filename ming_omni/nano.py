@@ -183,7 +183,7 @@ def _write_weights(output: Path, files: dict[str, dict[str, Tensor]]) -> None:
 
 
 def _write_settings(output: Path, config: MingConfig) -> None:
-    _write_json(output / "config.json", _all_settings(config) | {"packed": {"version": 1}})
+    _write_json(output / "config.json", _all_settings(config))
     # Greedy with a light repetition penalty answers best at this size; see the model card.
     generation = {
         "do_sample": False,

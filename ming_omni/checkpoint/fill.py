@@ -81,7 +81,7 @@ def fill(
 
 def stored_dtype(entries: dict[str, Entry]) -> torch.dtype:
     """The dtype of most weights on disk; packed weights unfold to fp32."""
-    if _is_packed(entries):
+    if is_packed(entries):
         return torch.float32
     sizes: dict[str, int] = {}
     for name, entry in entries.items():
@@ -93,12 +93,12 @@ def stored_dtype(entries: dict[str, Entry]) -> torch.dtype:
 def stored_experts(entries: dict[str, Entry]) -> str | None:
     """The format of experts that were saved quantised; a folder that is packed throughout unfolds instead."""
     kinds = {entry.dtype for name, entry in entries.items() if name.endswith(".experts.gate.codes")}
-    if not kinds or _is_packed(entries):
+    if not kinds or is_packed(entries):
         return None
     return "fp8" if kinds == {"F8_E4M3"} else "int4"
 
 
-def _is_packed(entries: dict[str, Entry]) -> bool:
+def is_packed(entries: dict[str, Entry]) -> bool:
     return any(name.endswith(".codes") and ".experts." not in name for name in entries)
 
 

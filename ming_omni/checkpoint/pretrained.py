@@ -12,7 +12,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils import is_flash_attn_2_available
 
 from ming_omni import config as presets
-from ming_omni.checkpoint import detect, devices, fill, quantise, save, shards
+from ming_omni.checkpoint import detect, devices, fill, packed_parts, quantise, save, shards
 from ming_omni.config import MingConfig
 from ming_omni.errors import InputError
 from ming_omni.model import omni
@@ -41,6 +41,7 @@ class MingForConditionalGeneration(omni.MingForConditionalGeneration):
         device_map: Any = None,
         attn_implementation: str | None = None,
         experts: str | None = None,
+        packed: bool | None = False,
         load_image_gen: bool = False,
         load_talker: bool = False,
         **options: Any,
@@ -52,6 +53,8 @@ class MingForConditionalGeneration(omni.MingForConditionalGeneration):
         device_map           a device, "auto", or a dict in published or our module names
         attn_implementation  "eager", "sdpa" or "flash_attention_2", for every part
         experts              "fp8" or "int4" quantises the routed experts while loading; "bf16" leaves them plain
+        packed               True keeps a packed thinker packed: fast on a CPU, close to the plain one, not trainable;
+                             None: do so unless another dtype, device or form of the experts is asked for
         load_image_gen, load_talker   a folder without them gives a model without them, and a warning
         options              those of the hub (revision, token, ...); `numerics` and `video_positions` of ThinkerConfig
         """
@@ -72,9 +75,14 @@ class MingForConditionalGeneration(omni.MingForConditionalGeneration):
         entries = shards.tensors(found.folder)
         detect.check_tensors(found, entries)
         config = _configure(config or fill.read_config(found), attn_implementation, switches)
-        model = fill.empty(cls, config)
+        if packed is None:
+            packed = fill.is_packed(entries) and dtype is None and experts is None and device_map in (None, "cpu")
         dtype = dtype or fill.stored_dtype(entries)
-        placement = fill.fill(model, found, entries, dtype=dtype, experts=experts, device_map=device_map)
+        if packed:
+            model, placement = packed_parts.load(cls, config, found, entries)
+        else:
+            model = fill.empty(cls, config)
+            placement = fill.fill(model, found, entries, dtype=dtype, experts=experts, device_map=device_map)
         config.name_or_path = str(name_or_folder)
         config.dtype = dtype
         model = devices.dispatch(model.eval(), placement)

@@ -244,4 +244,7 @@ def _register(root: nn.Module, name: str, tensor: Tensor) -> None:
         if part not in root._modules:
             root.add_module(part, nn.Module())
         root = root._modules[part]
-    root.register_buffer(last, tensor)
+    if last in ("codes", "scale", "minimum"):
+        root.register_buffer(last, tensor)
+    else:
+        root.register_parameter(last, nn.Parameter(tensor, requires_grad=False))
