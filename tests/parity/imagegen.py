@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import tempfile
 from collections.abc import Iterator
 from copy import deepcopy
@@ -26,8 +27,6 @@ from ming_omni.model.painting import generate_image, last_grid, to_images, with_
 from tests.parity import Check, difference, keys, same, tensors
 
 CONDITION, FORWARD, LATENTS, DECODED = 1e-5, 2e-4, 2e-3, 5e-3
-SEED, STEPS, TEXT_GUIDANCE = 42, 4, 5.0  # of the recorded samples
-WHOLE_SEED, WHOLE_STEPS = 7, 2  # of the recorded whole call
 
 
 def matches(folder: Path) -> bool:
@@ -49,7 +48,7 @@ def compare(folder: Path) -> Iterator[Check]:
     yield from check_schedule(painter, expected)
     yield from check_autoencoder(painter, inputs, expected)
     yield from check_transformer(painter, inputs, expected)
-    yield from check_samples(painter, inputs, expected)
+    yield from check_samples(painter, inputs, expected, folder)
     yield from check_conditions(model, inputs, expected)
     yield from check_whole(model, inputs, expected, folder)
 
@@ -132,34 +131,39 @@ def check_transformer(painter: Painter, inputs: dict[str, Tensor], expected: dic
     yield difference(key, bare(*arguments), expected[key], FORWARD)
 
 
-def check_samples(painter: Painter, inputs: dict[str, Tensor], expected: dict[str, Tensor]) -> Iterator[Check]:
-    condition, negative = inputs["sample_prompt_embeds"], inputs["sample_negative_embeds"]
-    pixels = inputs["sample_ref_pixels"]
-    size, reference = tuple(pixels.shape[2:]), painter.vae.encode(pixels)
-    first = noise([SEED], expected["sample.initial_noise"].shape[1:], torch.float32)
+def check_samples(
+    painter: Painter, inputs: dict[str, Tensor], expected: dict[str, Tensor], folder: Path
+) -> Iterator[Check]:
+    condition, pixels = inputs["sample_prompt_embeds"], inputs["sample_ref_pixels"]
+    steps, seed, guidance = how_sampled(folder)
+    first = noise([seed], expected["sample.initial_noise"].shape[1:], torch.float32)
     yield difference("sample.initial_noise", first, expected["sample.initial_noise"], 0.0)
-    cases = {
-        "t2i_zero_negative": (1.0, 1, None, None),
-        "t2i_given_negative": (1.0, 1, negative, None),
-        "edit_image_cfg1": (1.0, 1, None, reference),
-    } | {f"edit_image_cfg2_mode{mode}": (2.0, mode, None, reference) for mode in range(1, 7)}
-    recorded = {key.split(".")[1] for key in expected if key.startswith("sample.") and key.count(".") == 2}
-    assert recorded == cases.keys(), f"unknown recorded samples: {recorded ^ cases.keys()}"
-    for case, (image_guidance, mode, avoid, edited) in cases.items():
+    for case in sorted({key.split(".")[1] for key in expected if key.startswith("sample.") and key.count(".") == 2}):
+        match = re.fullmatch(r"t2i_(zero|given)_negative|edit_image_cfg([\d.]+)(?:_mode(\d))?", case)
+        if match is None:
+            yield Check(f"sample.{case} is of no known kind", float("inf"), 0.0)
+            continue
+        negative, image_guidance, mode = match.groups()
         *_, last = painter.sample(
             condition,
-            size=size,
-            seeds=[SEED],
-            num_steps=STEPS,
-            guidance=Guidance(TEXT_GUIDANCE, image_guidance, mode),
-            negative=avoid,
-            reference=edited,
+            size=tuple(pixels.shape[2:]),
+            seeds=[seed],
+            num_steps=steps,
+            guidance=Guidance(guidance, float(image_guidance or 1), int(mode or 1)),
+            negative=inputs["sample_negative_embeds"] if negative == "given" else None,
+            reference=painter.vae.encode(pixels) if image_guidance else None,
         )
         key = f"sample.{case}"
         yield difference(f"{key}.vae_input", painter.vae.unscale(last.latents), expected[f"{key}.vae_input"], LATENTS)
         decoded = painter.vae.decode(last.latents)
         yield difference(f"{key}.decoded", decoded, expected[f"{key}.decoded"], DECODED)
         yield from check_levels(f"{key}.uint8", to_images(painter.decode(last.latents))[0], expected[f"{key}.uint8"])
+
+
+def how_sampled(folder: Path) -> tuple[int, int, float]:
+    """Steps, seed and guidance of the samples, which only the set's README tells."""
+    told = re.search(r"(\d+) steps, seed (\d+), guidance (\d+(?:\.\d+)?)", (folder / "README.md").read_text())
+    return int(told[1]), int(told[2]), float(told[3])
 
 
 def check_levels(key: str, image: Image.Image, recorded: Tensor) -> Iterator[Check]:
@@ -172,13 +176,13 @@ def check_levels(key: str, image: Image.Image, recorded: Tensor) -> Iterator[Che
 
 def check_conditions(model, inputs: dict[str, Tensor], expected: dict[str, Tensor]) -> Iterator[Check]:
     painter = model.painter
-    for name in ("cond_text", "cond_image", "cond_negative"):
+    for name in sorted(key.removesuffix("_input_ids") for key in inputs if key.endswith("_input_ids")):
         arguments = {"input_ids": inputs[f"{name}_input_ids"]}
         grid = painter.query_grid()
-        if name == "cond_image":
-            arguments["pixel_values"] = inputs["cond_image_pixel_values"]
-            arguments["image_grid_thw"] = inputs["cond_image_grid_thw"]
-            grid = torch.cat([inputs["cond_image_grid_thw"], grid])
+        if f"{name}_pixel_values" in inputs:
+            arguments["pixel_values"] = inputs[f"{name}_pixel_values"]
+            arguments["image_grid_thw"] = inputs[f"{name}_grid_thw"]
+            grid = torch.cat([inputs[f"{name}_grid_thw"], grid])
         prompt = with_queries(model, model.prepare(arguments))
         yield same(f"{name}.expanded_input_ids", prompt.ids, expected[f"{name}.expanded_input_ids"])
         yield same(f"{name}.expanded_grid_thw", grid, expected[f"{name}.expanded_grid_thw"])
@@ -193,12 +197,14 @@ def check_conditions(model, inputs: dict[str, Tensor], expected: dict[str, Tenso
 
 
 def check_whole(model, inputs: dict[str, Tensor], expected: dict[str, Tensor], folder: Path) -> Iterator[Check]:
-    """The published call: prompt ids -> picture."""
-    recorded = expected["generate_512.vae_input"]
-    scale = model.painter.config.vae.downscale
-    height, width = (side * scale for side in recorded.shape[2:])
-    key = "generate_512.initial_noise_first_channel"
-    first = noise([WHOLE_SEED], recorded.shape[1:], torch.float32)
+    """The published call: prompt ids -> picture, whose file name tells steps and seed."""
+    [file] = folder.glob("generate_*.png")
+    name, steps, seed = re.fullmatch(r"(generate_\d+)_(\d+)steps_seed(\d+)\.png", file.name).groups()
+    steps, seed, guidance = int(steps), int(seed), how_sampled(folder)[2]
+    recorded = expected[f"{name}.vae_input"]
+    height, width = (side * model.painter.config.vae.downscale for side in recorded.shape[2:])
+    first = noise([seed], recorded.shape[1:], torch.float32)
+    key = f"{name}.initial_noise_first_channel"
     yield difference(key, first[:, :1], expected[key], 0.0)
     prompt = with_queries(model, model.prepare({"input_ids": inputs["cond_text_input_ids"]}))
     output = model.thinker(prompt.embeddings, prompt.positions, modality=prompt.modality, mask=prompt.mask)
@@ -206,18 +212,18 @@ def check_whole(model, inputs: dict[str, Tensor], expected: dict[str, Tensor], f
     *_, last = model.painter.sample(
         condition,
         size=(height, width),
-        seeds=[WHOLE_SEED],
-        num_steps=WHOLE_STEPS,
-        guidance=Guidance(TEXT_GUIDANCE),
+        seeds=[seed],
+        num_steps=steps,
+        guidance=Guidance(guidance),
     )
-    yield difference("generate_512.vae_input", model.painter.vae.unscale(last.latents), recorded, LATENTS)
+    yield difference(f"{name}.vae_input", model.painter.vae.unscale(last.latents), recorded, LATENTS)
     image = generate_image(
         model,
         input_ids=inputs["cond_text_input_ids"],
-        image_gen_steps=WHOLE_STEPS,
-        image_gen_seed=WHOLE_SEED,
+        image_gen_steps=steps,
+        image_gen_seed=seed,
+        image_gen_cfg=guidance,
         image_gen_height=height,
         image_gen_width=width,
     )
-    [file] = folder.glob("generate_*.png")
     yield from check_levels(file.name, image, torch.from_numpy(np.array(Image.open(file).convert("RGB"))))
