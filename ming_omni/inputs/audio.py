@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import math
 from collections.abc import Iterable
 from numbers import Real
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -77,12 +78,30 @@ def read_audio(source: Any) -> tuple[Tensor, int]:
     return decoded
 
 
-def _read_soundfile(file) -> tuple[Tensor, int] | None:
-    """WAV, FLAC, OGG, MP3 and the like; None when this library does not know the format."""
+# How the files begin that soundfile reads quickly and quietly; MP3 is left to FFmpeg, since libsndfile's decoder
+# writes its opinion of damaged files to the terminal.
+_SOUNDFILE_STARTS = (b"RIFF", b"RF64", b"riff", b"fLaC", b"OggS", b"FORM", b"caff", b".snd")
+
+
+class _Forgiving(io.BytesIO):
+    """A damaged header may point before the beginning: then nothing moves, and nothing is printed."""
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        try:
+            return super().seek(offset, whence)
+        except ValueError:
+            return self.tell()
+
+
+def _read_soundfile(file: BinaryIO) -> tuple[Tensor, int] | None:
+    """WAV, FLAC, OGG and the like; None when this library does not know the format."""
     import soundfile
 
+    data = file.read()
+    if not data.startswith(_SOUNDFILE_STARTS):
+        return None
     try:
-        opened = soundfile.SoundFile(file)
+        opened = soundfile.SoundFile(_Forgiving(data))
     except Exception:  # not one of its formats: the next decoder gives the verdict
         return None
     with decoding("sound"), opened:
@@ -93,7 +112,7 @@ def _read_soundfile(file) -> tuple[Tensor, int] | None:
         return _joined(block.T for block in blocks), opened.samplerate
 
 
-def _read_track(file) -> tuple[Tensor, int]:
+def _read_track(file: BinaryIO) -> tuple[Tensor, int]:
     """The first sound track of anything FFmpeg reads: m4a, webm, the sound of a video."""
     with open_container(file, "sound") as container, decoding("sound"):
         import av

@@ -33,6 +33,5 @@ def open_container(file: BinaryIO, kind: str) -> Iterator:
     """A demuxer over `file`; no other file or address is ever opened on its behalf."""
     import av
 
-    av.logging.set_level(av.logging.PANIC)  # the exception says what went wrong; stderr belongs to the user
     with decoding(kind), av.open(file, options={"format_whitelist": FORMATS}, metadata_errors="replace") as container:
         yield container
