@@ -190,11 +190,13 @@ class DecodeStream:
         like = vae.decoder.latent.weight
         self.state = DecoderState(vae.config, 1, 256, like)
         self.slot = torch.zeros(1, dtype=torch.long, device=like.device)
-        self.num_latents = 0
+        self.num_latents, self.to_drop = 0, vae.trim
 
     def feed(self, latents: Tensor, is_last: bool = False) -> Tensor:
         """latents (1, T, Z) -> samples (1, n): 1.5 hops fewer than T hops at first, 1.5 hops more at last."""
-        is_first, self.num_latents = self.num_latents == 0, self.num_latents + latents.shape[1]
+        self.num_latents += latents.shape[1]
         samples, rest = self.vae.decode_step(latents, self.state, self.slot, self.num_latents)
-        samples = samples[:, self.vae.trim :] if is_first else samples
-        return torch.cat([samples, rest], 1) if is_last else samples
+        samples = torch.cat([samples, rest], 1) if is_last else samples
+        dropped = min(self.to_drop, samples.shape[1])
+        self.to_drop -= dropped
+        return samples[:, dropped:]

@@ -30,6 +30,11 @@ class PublishedTalker(Talker):
     tokenizer = None
     preset_voices: dict[str, dict[str, str]] = {}  # noqa: RUF012 - replaced, never changed
 
+    def save_pretrained(self, folder, **options) -> None:
+        super().save_pretrained(folder, **options)
+        if self.tokenizer is not None:
+            self.tokenizer.save_pretrained(folder)
+
     @cached_property
     def loop(self) -> Loop:
         return Loop(self, MAX_SENTENCES)

@@ -31,6 +31,12 @@ class Utterance:
         self.is_done = False
         self.error: BaseException | None = None
         self.ready: deque[Tensor] = deque()  # samples (n,) not fetched yet
+        self.num_samples = 0  # decoded so far, those to drop included
+
+    def put(self, samples: Tensor, trim: int) -> None:
+        """Keep new samples, less what lies among the first `trim` of the sentence."""
+        self.ready.append(samples[max(0, trim - self.num_samples) :])
+        self.num_samples += len(samples)
 
 
 class Loop:
@@ -113,14 +119,12 @@ class Loop:
         step = self.steps([u.slot for u in speaking], noise, extent, latent_extent)
         stops, samples, rest = step.stop.tolist(), step.samples.cpu(), step.rest.cpu()
         for i, utterance in enumerate(speaking):
-            is_first = utterance.num_patches == 0
             utterance.num_patches += 1
             utterance.length += 1
             is_over = utterance.num_patches >= utterance.max_patches
             wants_stop = stops[i] > 0.5 and utterance.num_patches >= config.min_patches
-            spoken = samples[i, vae.trim :] if is_first else samples[i]
             is_last = wants_stop or is_over
-            utterance.ready.append(torch.cat([spoken, rest[i]]) if is_last else spoken)
+            utterance.put(torch.cat([samples[i], rest[i]]) if is_last else samples[i], vae.trim)
             if is_last:
                 if not wants_stop:
                     seconds = utterance.num_patches * config.patch_seconds

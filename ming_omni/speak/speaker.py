@@ -178,5 +178,5 @@ def tiny_speaker(shelf: Shelf | None = None) -> Speaker:
 
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        talker = Talker(TalkerConfig(min_patches=5)).eval()
+        talker = Talker(TalkerConfig(min_patches=5, steps=2)).eval()
     return Speaker(talker, character_tokenizer(), shelf)
