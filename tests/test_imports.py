@@ -25,7 +25,7 @@ ALLOWED = {
     "speak": {"kernels", "model", "inputs", "speech"},
     "transcribe": {"kernels", "model", "inputs", "speech", "checkpoint", "engine", "evaluate"},
     "data": {"speech"},
-    "train": {"kernels", "model", "inputs", "checkpoint"},
+    "train": {"kernels", "model", "inputs", "speech", "checkpoint"},
     "evaluate": {"inputs"},
     "ming": {"kernels", "model", "inputs", "speech", "packed", "checkpoint", "engine", "paint", "speak", "transcribe"},
 }

@@ -287,6 +287,7 @@ class Painter(PreTrainedModel):
         texts: list[str] | None = None,
         reference: Tensor | None = None,
         keep: Tensor | None = None,
+        weight: Tensor | None = None,
     ) -> Tensor:
         """Flow matching loss of pictures whose prompts the thinker has read.
 
@@ -297,6 +298,7 @@ class Painter(PreTrainedModel):
         texts      B strings     to draw, in their published wording; None when no picture of the batch has one
         reference  (B, Z, h, w)  latents of the pictures to edit
         keep       (B,)          False drops the condition, so that the model learns to paint without (for guidance)
+        weight     (B, 1, h, w)  of the error at each cell
         """
         condition = self.condition(states)
         if texts is not None:
@@ -308,7 +310,7 @@ class Painter(PreTrainedModel):
         def velocity(x: Tensor, sigma: Tensor) -> Tensor:
             return self.dit(x, sigma * self.config.flow.num_train_steps, context, pooled, reference)
 
-        return flow.flow_loss(velocity, latents, noise, sigma)
+        return flow.flow_loss(velocity, latents, noise, sigma, weight)
 
 
 def to_unit(pixels: Tensor) -> Tensor:

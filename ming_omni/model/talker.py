@@ -24,12 +24,12 @@ TIME_CHANNELS = 256
 ROTARY_BASE = 10_000.0
 
 
-def rotate_pairs(x: Tensor, turn: Tensor, num_heads: int | None) -> Tensor:
-    """Turn channels (2i, 2i + 1) of x (..., L, H, C) by unit complex numbers (L, 1, C / 2), in all heads or some."""
+def rotate_pairs(x: Tensor, cos: Tensor, sin: Tensor, num_heads: int | None) -> Tensor:
+    """Turn channels (2i, 2i + 1) of x (..., L, H, C), in all heads or some, by cos and signed sin (L, 1, C)."""
     if num_heads is not None:
-        return torch.cat([rotate_pairs(x[..., :num_heads, :], turn, None), x[..., num_heads:, :]], -2)
-    pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
-    return torch.view_as_real(pairs * turn).flatten(-2).to(x.dtype)
+        return torch.cat([rotate_pairs(x[..., :num_heads, :], cos, sin, None), x[..., num_heads:, :]], -2)
+    swapped = x.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
+    return (x * cos + swapped * sin).to(x.dtype)
 
 
 class LatentAttention(nn.Module):
@@ -43,12 +43,12 @@ class LatentAttention(nn.Module):
         if config.use_qk_norm:
             self.q_norm, self.k_norm = nn.RMSNorm(config.head_dim, NORM_EPS), nn.RMSNorm(config.head_dim, NORM_EPS)
 
-    def forward(self, x: Tensor, turn: Tensor) -> Tensor:
+    def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
         heads = self.config.num_attention_heads
         q, k, v = self.qkv(x).unflatten(-1, (3, heads, -1)).unbind(2)  # (N, L, H, C) each
         if self.config.use_qk_norm:
             q, k = self.q_norm(q), self.k_norm(k)
-        q, k = rotate_pairs(torch.stack([q, k]), turn, self.config.rotary_heads)
+        q, k = rotate_pairs(torch.stack([q, k]), *rotary, self.config.rotary_heads)
         mixed = F.scaled_dot_product_attention(*(t.transpose(1, 2) for t in (q, k, v)))  # (N, H, L, C)
         return self.out(mixed.transpose(1, 2).flatten(2))
 
@@ -66,8 +66,8 @@ class LatentBlock(nn.Module):
         self.down = nn.Linear(inner, config.hidden_size)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x: Tensor, turn: Tensor) -> Tensor:
-        x = x + self.dropout(self.attention(self.attention_norm(x), turn))
+    def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
+        x = x + self.dropout(self.attention(self.attention_norm(x), rotary))
         inner = F.gelu(self.up(self.mlp_norm(x)), approximate="tanh")
         return x + self.down(self.dropout(inner))
 
@@ -86,18 +86,19 @@ class LatentTransformer(nn.Module):
     def forward(self, lead: Tensor, latents: Tensor) -> Tensor:
         """lead (N, D), latents (N, L, Z) -> (N, 1 + L, out)."""
         x = torch.cat([lead[:, None], self.embed(latents)], 1)
-        turn = self._turn(x.shape[1], x)
+        rotary = self._rotary(x.shape[1], x)
         for block in self.blocks:
-            x = block(x, turn)
+            x = block(x, rotary)
         return self.out(self.norm(x))
 
-    def _turn(self, length: int, like: Tensor) -> Tensor:
-        """Unit complex numbers (L, 1, C / 2): fp32, or rounded to the model's dtype at every stage (spec Q74)."""
+    def _rotary(self, length: int, like: Tensor) -> tuple[Tensor, Tensor]:
+        """cos, signed sin (L, 1, C): fp32, or rounded to the model's dtype at every stage as published (spec Q74)."""
         dtype = like.dtype if self.config.numerics == "reference" else torch.float32
         channels = self.config.head_dim
         exponents = torch.arange(0, channels, 2, dtype=torch.float32, device=like.device) / channels
         angles = torch.arange(length, device=like.device).to(dtype)[:, None] * (ROTARY_BASE**-exponents).to(dtype)
-        return torch.complex(angles.cos().float(), angles.sin().float())[:, None]
+        cos, sin = angles.cos(), angles.sin()
+        return torch.stack([cos, cos], -1).flatten(-2)[:, None], torch.stack([-sin, sin], -1).flatten(-2)[:, None]
 
 
 class FlowHead(nn.Module):
@@ -256,7 +257,7 @@ class Talker(PreTrainedModel):
         # Speech follows the text without a gap, so that positions are those of generation.
         x = torch.cat([self.backbone.embedding(ids), torch.zeros_like(spoken)], 1)
         places = text_lengths[:, None] + torch.arange(num_speech, device=ids.device)  # (B, N)
-        x = x.scatter(1, places[..., None].expand_as(spoken), spoken)
+        x = x.scatter(1, places[..., None].expand_as(spoken), spoken.to(x.dtype))
         hidden = self.backbone(x)
         # The state before a patch speaks it: that of the last text token for the first patch.
         hidden = hidden.gather(1, (places - 1)[..., None].expand_as(spoken))  # (B, N, D)
