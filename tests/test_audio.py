@@ -83,6 +83,15 @@ def test_a_tone_stays_the_same_tone_at_another_rate(resampler, rate_hz):
     assert np.abs(heard.numpy()[inside] - tone(0.5)[inside]).max() < 0.01
 
 
+def test_rates_without_a_common_divisor_are_left_to_the_default_resampler():
+    rate_hz = 15_991  # prime
+    samples = torch.from_numpy(tone(0.5, rate_hz))
+    inside = slice(500, 7500)
+    assert np.abs(resample(samples, rate_hz, 16_000).numpy()[inside] - tone(0.5)[inside]).max() < 0.01
+    with pytest.raises(InputError, match="the default one can"):
+        resample(samples, rate_hz, 16_000, "sinc")
+
+
 def test_nothing_above_half_the_new_rate_survives_resampling():
     for resampler, limit in (("soxr", 1e-3), ("sinc", 0.02)):
         heard = resample(torch.from_numpy(tone(0.5, 48_000, 12_000)), 48_000, 16_000, resampler)
