@@ -19,6 +19,8 @@ app = typer.Typer(
 )
 build = typer.Typer(no_args_is_help=True, help="Make the models that ship with the package.")
 app.add_typer(build, name="build")
+voices = typer.Typer(no_args_is_help=True, help="List, add and delete voices.")
+app.add_typer(voices, name="voices")
 
 Model = Annotated[str, typer.Option("--model", "-m", help="nano, tiny, a folder, or a hub id.")]
 Images = Annotated[list[Path] | None, typer.Option("--image", "-i", help="A picture; may be repeated.")]
@@ -29,6 +31,10 @@ MaxTokens = Annotated[int, typer.Option("--max-tokens", help="The answer ends he
 Temperature = Annotated[float | None, typer.Option(help="0 takes the likeliest token; higher is bolder.")]
 TopP = Annotated[float | None, typer.Option(help="Sample among the likeliest tokens of this total probability.")]
 Seed = Annotated[int | None, typer.Option(help="The same seed gives the same answer.")]
+
+Output = Annotated[Path, typer.Option("--output", "-o", help="The file to write.")]
+Steps = Annotated[int, typer.Option(help="More take longer and look finer.")]
+Guidance = Annotated[float, typer.Option(help="How closely to follow the words.")]
 
 
 @app.command()
@@ -80,6 +86,142 @@ def ask(
     for piece in answer:
         print(piece, end="", flush=True)
     print()
+
+
+@app.command()
+def paint(
+    prompt: Annotated[str, typer.Argument(help="What to paint; words in quotes are written into the picture.")],
+    output: Output = Path("picture.png"),
+    size: Annotated[str | None, typer.Option(help="Width x height, such as 512x512.")] = None,
+    aspect: Annotated[str | None, typer.Option(help="Such as 16:9, instead of a size.")] = None,
+    steps: Steps = 30,
+    guidance: Guidance = 5.0,
+    negative: Annotated[str | None, typer.Option(help="What to keep away from.")] = None,
+    count: Annotated[int, typer.Option("--count", "-n", help="How many pictures.")] = 1,
+    text: Annotated[str | None, typer.Option(help="Letters to write, instead of what the prompt quotes.")] = None,
+    model: Model = "nano",
+    seed: Seed = None,
+):
+    """Paint a picture from words."""
+    from ming_omni.paint.commands import paint_command
+
+    paint_command(
+        _painting(model),
+        prompt,
+        output,
+        size=size,
+        aspect=aspect,
+        steps=steps,
+        guidance=guidance,
+        negative=negative,
+        n=count,
+        text=text,
+        seed=seed,
+    )
+
+
+@app.command()
+def edit(
+    instruction: Annotated[str, typer.Argument(help="What to change.")],
+    image: Annotated[list[Path], typer.Option("--image", "-i", help="The picture to change; more are looked at.")],
+    output: Output = Path("edited.png"),
+    steps: Steps = 30,
+    guidance: Guidance = 5.0,
+    model: Model = "nano",
+    seed: Seed = None,
+):
+    """Change a picture as told."""
+    from ming_omni.paint.commands import edit_command
+
+    edit_command(_painting(model), image, instruction, output, steps=steps, guidance=guidance, seed=seed)
+
+
+@app.command()
+def segment(
+    image: Annotated[Path, typer.Argument(help="The picture.")],
+    what: Annotated[list[str], typer.Argument(help="What to find; several give one mask each.")],
+    output: Output = Path("mask.png"),
+    instances: Annotated[bool, typer.Option(help="One mask for each single thing.")] = False,
+    details: Annotated[bool, typer.Option(help="Also a JSON file with boxes, polygons and run lengths.")] = False,
+    steps: Steps = 30,
+    model: Model = "nano",
+    seed: Seed = None,
+):
+    """Find things in a picture and write their masks."""
+    from ming_omni.paint.commands import segment_command
+
+    one, several = (what[0], None) if len(what) == 1 else (None, what)
+    segment_command(
+        _painting(model),
+        image,
+        one,
+        output,
+        classes=several,
+        instances=instances,
+        details=details,
+        steps=steps,
+        seed=seed,
+    )
+
+
+def _painting(model: str):
+    from ming_omni.ming import Ming
+
+    ming = Ming.load(model)
+    ming.model.attach("painter")
+    return ming
+
+
+@app.command()
+def speak(
+    text: Annotated[str, typer.Argument(help="What to say; - speaks standard input as it arrives.")],
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="wav, flac, mp3, opus, pcm; - streams.")] = None,
+    voice: Annotated[str | None, typer.Option(help="One of `ming voices`.")] = None,
+    speed: Annotated[float, typer.Option(help="1 is the voice's own pace.")] = 1.0,
+    rate: Annotated[int | None, typer.Option(help="Samples per second of the file.")] = None,
+    play: Annotated[bool, typer.Option(help="Play it instead of writing it.")] = False,
+    model: Model = "nano",
+    seed: Seed = None,
+):
+    """Say a text aloud."""
+    from ming_omni.ming import Ming
+    from ming_omni.speak.commands import speak as say
+
+    speaker = Ming.load(model).speaker
+    say(speaker, text, voice=voice, speed=speed, seed=seed, path=output, sample_rate_hz=rate, play=play)
+
+
+@voices.command("list")
+def voices_list():
+    """Name the voices on this machine."""
+    from ming_omni.speak.commands import list_voices
+    from ming_omni.speech.voices import Shelf
+
+    list_voices(Shelf())
+
+
+@voices.command("add")
+def voices_add(
+    name: Annotated[str, typer.Argument(help="What to call the voice.")],
+    audio: Annotated[Path, typer.Argument(help="3 to 30 seconds of one person speaking.")],
+    consent: Annotated[str, typer.Option(help="Who speaks, and that they agreed to be imitated.")],
+    transcript: Annotated[str | None, typer.Option(help="What is said in it; the clone is better with it.")] = None,
+    replace: Annotated[bool, typer.Option(help="Overwrite a voice of that name.")] = False,
+):
+    """Keep somebody's voice, with their consent."""
+    from ming_omni.speak.commands import add_voice
+    from ming_omni.speech.voices import Shelf
+
+    add_voice(Shelf(), name, audio, transcript, consent, replace)
+
+
+@voices.command("delete")
+def voices_delete(name: Annotated[str, typer.Argument(help="The voice.")]):
+    """Delete a voice."""
+    from ming_omni.speak.commands import delete_voice
+    from ming_omni.speech.voices import Shelf
+
+    delete_voice(Shelf(), name)
 
 
 @app.command()

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -21,6 +21,10 @@ from ming_omni.inputs.processor import MingProcessor
 from ming_omni.inputs.tokenizer import read_json
 from ming_omni.model.omni import MingForConditionalGeneration
 from ming_omni.model.sampling import GREEDY, Sampling
+
+if TYPE_CHECKING:
+    from ming_omni.paint import Picture, Segmentation
+    from ming_omni.speak.speaker import Speaker
 
 ENCODER = {"image": "vision", "video": "vision", "audio": "audio"}
 
@@ -71,6 +75,15 @@ class Ming:
         return self.model.device
 
     @cached_property
+    def speaker(self) -> Speaker:
+        """The talker with its tokenizer and voices, loaded on first use."""
+        from ming_omni.speak.speaker import Speaker, tiny_speaker
+
+        if self.name == "tiny":
+            return tiny_speaker()
+        return Speaker.of(self.model.attach("talker"), detect.locate(self.model.config.name_or_path))
+
+    @cached_property
     def engine(self) -> Engine:
         """Started on first use; all that is asked of this object shares its pages and its steps."""
         return Engine(self.model).start()
@@ -78,6 +91,32 @@ class Ming:
     def requires(self, kind: str) -> None:
         """Refuse early what this model cannot take: kind is image, video or audio."""
         self.model.require(ENCODER[kind])
+
+    def paint(self, prompt: str | Sequence[str], **options: Any) -> list[Picture]:
+        """Pictures of a prompt; options as `ming_omni.paint.paint` takes them."""
+        from ming_omni import paint
+
+        return paint.paint(*self._painting(), prompt, name=self.name, **options)
+
+    def edit(self, images: Any, instruction: str, **options: Any) -> list[Picture]:
+        """The first of `images` changed as the instruction says; options as `ming_omni.paint.edit` takes them."""
+        from ming_omni import paint
+
+        return paint.edit(*self._painting(), images, instruction, name=self.name, **options)
+
+    def segment(self, image: Any, what: str | None = None, **options: Any) -> Segmentation:
+        """Masks of what is named; options as `ming_omni.paint.segment` takes them."""
+        from ming_omni import paint
+
+        return paint.segment(*self._painting(), image, what, name=self.name, **options)
+
+    def speak(self, text: str | Iterable[str], voice: Any = None, **options: Any) -> Any:
+        """Speech; options as `Speaker.speak` takes them."""
+        return self.speaker.speak(text, voice, **options)
+
+    def _painting(self) -> tuple[MingForConditionalGeneration, MingProcessor]:
+        self.model.attach("painter")
+        return self.model, self.processor
 
     def ask(self, prompt: str, **options: Any) -> str:
         """The whole answer; options as `stream` takes them."""

@@ -70,6 +70,7 @@ class MingForConditionalGeneration(omni.MingForConditionalGeneration):
             model = _tiny(cls, _configure(config or presets.tiny(), attn_implementation, switches), experts)
             _add_tiny_parts(model, load_image_gen, load_talker)
             device = next(iter(devices.place(model, device_map, torch.float32).values()))
+            model.config.name_or_path = "tiny"
             return model.to(device, dtype or torch.float32)
         found = detect.recognise(detect.locate(name_or_folder, **hub))
         entries = shards.tensors(found.folder)
@@ -93,6 +94,24 @@ class MingForConditionalGeneration(omni.MingForConditionalGeneration):
             device = placement["thinker.head"] if wanted is None else devices.device(wanted)
             model.talker = _load_talker(found.folder, device, dtype, config.thinker.numerics)
         return model
+
+    def attach(self, part: str) -> PreTrainedModel:
+        """The painter or the talker, loaded now from where the model came if that has not been done before."""
+        source = self.config.name_or_path
+        if getattr(self, part) is None and source == "tiny":
+            _add_tiny_parts(self, part == "painter", part == "talker")
+            getattr(self, part).to(self.device, self.dtype)
+        elif getattr(self, part) is None and source:
+            folder = detect.locate(source)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # the sentence below says it better
+                if part == "painter":
+                    self.painter = _load_painter(folder, self.device, self.dtype)
+                else:
+                    self.talker = _load_talker(folder, self.device, self.dtype, self.config.thinker.numerics)
+            if getattr(self, part) is None:
+                raise InputError(f"{Path(source).name} has no {part}")
+        return self.require(part)
 
     def save_pretrained(self, save_directory: str | Path, **options: Any) -> None:
         """Write our layout: quantised experts stay quantised, painter and talker get folders of their own."""
