@@ -53,12 +53,9 @@ def filter_bank(samples: Tensor) -> Tensor:
 def _triangles() -> Tensor:
     """(80, 257) triangles, evenly spaced and straight on the mel scale 1127·ln(1 + f/700)."""
 
-    def mel(hz: Tensor) -> Tensor:
-        return 1127.0 * (1.0 + hz / 700.0).log()
-
-    low, high = mel(torch.tensor(LOWEST_HZ)), mel(torch.tensor(HIGHEST_HZ))
+    low, high = (1127.0 * math.log(1.0 + hz / 700.0) for hz in (LOWEST_HZ, HIGHEST_HZ))
     corners = low + torch.arange(NUM_BINS + 2) * ((high - low) / (NUM_BINS + 1))
-    bins = mel(torch.arange(FFT_SIZE // 2) * (16_000 / FFT_SIZE))
+    bins = 1127.0 * (1.0 + torch.arange(FFT_SIZE // 2) * (16_000 / FFT_SIZE) / 700.0).log()
     left, centre, right = (corners[i : i + NUM_BINS, None] for i in range(3))
     triangles = torch.minimum((bins - left) / (centre - left), (right - bins) / (right - centre)).clamp(min=0)
     return F.pad(triangles, (0, 1))  # the highest frequency belongs to no triangle
