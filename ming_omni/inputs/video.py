@@ -59,7 +59,7 @@ class FrameOptions:
             raise InputError(f"sample is 'sequence', 'uniform' or 'random', not {self.sample!r}")
         for field in fields(self):
             value = getattr(self, field.name)
-            is_positive = isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
+            is_positive = isinstance(value, int | float) and 0 < value < math.inf
             if field.name != "sample" and value is not None and not is_positive:
                 raise InputError(f"{field.name} is a positive number, not {value!r}")
         for name in ("nframes", "min_frames", "max_frames", "resized_height", "resized_width"):
@@ -67,12 +67,7 @@ class FrameOptions:
                 raise InputError(f"{name} is a whole number, not {getattr(self, name)!r}")
 
 
-def load_video(
-    source: Any,
-    options: FrameOptions | None = None,
-    behaviour: Behaviour = OURS,
-    generator: random.Random | None = None,
-) -> Tensor:
+def load_video(source: Any, options: FrameOptions | None = None, behaviour: Behaviour = OURS) -> Tensor:
     """Any video -> its chosen frames (T, 3, H, W), T even: uint8 from a video file, float from single frames."""
     options = options or FrameOptions()
     path = local_path(source)
@@ -81,10 +76,10 @@ def load_video(
         if not source:
             raise InputError(f"the folder {path} holds no pictures")
     if isinstance(source, np.ndarray | Tensor):
-        return _from_array(source, options, behaviour, generator)
+        return _from_array(source, options, behaviour)
     if isinstance(source, list | tuple):
-        return _from_frames(source, options, behaviour, generator)
-    return _from_file(source, options, behaviour, generator)
+        return _from_frames(source, options, behaviour)
+    return _from_file(source, options, behaviour)
 
 
 def _floor_even(number: int) -> int:
@@ -116,9 +111,7 @@ def num_frames(budget: int, options: FrameOptions, behaviour: Behaviour = OURS) 
     return max(2, count)
 
 
-def frame_indices(
-    total: int, count: int, sample: str = "sequence", generator: random.Random | None = None
-) -> list[int]:
+def frame_indices(total: int, count: int, sample: str = "sequence") -> list[int]:
     """Which `count` of `total` frames: evenly from first to last, or the middle or any one of `count` equal parts."""
     if count > total:
         return [min(i, total - 1) for i in range(count)]
@@ -128,7 +121,7 @@ def frame_indices(
     parts = list(itertools.pairwise(edges))
     if sample == "uniform":
         return [(first + last - 1) // 2 for first, last in parts]
-    choose = generator or random.Random()
+    choose = random.Random(total)  # the same request reads the same frames
     return [choose.randrange(first, last) for first, last in parts]
 
 
@@ -149,23 +142,21 @@ def resize_frames(frames: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def choose_frames(
-    total: int, fps: float, options: FrameOptions, behaviour: Behaviour = OURS, generator: random.Random | None = None
+    total: int, fps: float, options: FrameOptions, behaviour: Behaviour = OURS
 ) -> tuple[list[int], float]:
     """The indices to read, and the frames a second they come to."""
     if total < 1:
         raise InputError("the video has no frames")
     # A video with fewer frames than asked for gives them all; an odd one shows its last frame twice.
     count = min(num_frames(frame_budget(total, fps, options), options, behaviour), _ceil_even(total))
-    return frame_indices(total, count, options.sample, generator), count / max(total, 1e-6) * fps
+    return frame_indices(total, count, options.sample), count / max(total, 1e-6) * fps
 
 
-def _from_frames(
-    sources: Sequence[Any], options: FrameOptions, behaviour: Behaviour, generator: random.Random | None
-) -> Tensor:
+def _from_frames(sources: Sequence[Any], options: FrameOptions, behaviour: Behaviour) -> Tensor:
     """Single pictures, already a choice: no frames a second, so no thinning by time."""
     if not sources:
         raise InputError("the list of frames is empty")
-    indices, _ = choose_frames(len(sources), 0.0, options, behaviour, generator)
+    indices, _ = choose_frames(len(sources), 0.0, options, behaviour)
     count = len(indices)
     if behaviour.videos == "published":  # every frame is kept; the count still sets the size (spec Q27)
         indices = list(range(len(sources)))
@@ -178,26 +169,24 @@ def _from_frames(
     return torch.cat(frames)
 
 
-def _from_array(
-    array: np.ndarray | Tensor, options: FrameOptions, behaviour: Behaviour, generator: random.Random | None
-) -> Tensor:
+def _from_array(array: np.ndarray | Tensor, options: FrameOptions, behaviour: Behaviour) -> Tensor:
     """(T, H, W, 3) as numpy holds videos, or (T, 3, H, W) as torch does."""
     if array.ndim != 4:
         raise InputError(f"an array of shape {tuple(array.shape)} is not a video; expected (T, H, W, 3)")
     if isinstance(array, Tensor):
         array = array.permute(0, 2, 3, 1).cpu().numpy()
-    indices, _ = choose_frames(len(array), 0.0, options, behaviour, generator)
+    indices, _ = choose_frames(len(array), 0.0, options, behaviour)
     size = frame_size(*array.shape[1:3], len(indices), options)
     frames = np.stack([np.asarray(from_array(array[index]).convert("RGB")) for index in indices])
     return resize_frames(torch.from_numpy(frames).permute(0, 3, 1, 2), size)
 
 
-def _from_file(source: Any, options: FrameOptions, behaviour: Behaviour, generator: random.Random | None) -> Tensor:
+def _from_file(source: Any, options: FrameOptions, behaviour: Behaviour) -> Tensor:
     """Read the times of all frames without decoding, then decode only up to the chosen ones."""
     with open_source(source, "video") as file:
         with open_container(file, "video") as container:
             times, keys, fps = _times(container, _video_stream(container))
-        indices, _ = choose_frames(len(times), fps, options, behaviour, generator)
+        indices, _ = choose_frames(len(times), fps, options, behaviour)
         file.seek(0)
         frames: list[Tensor] = []
         size = None
