@@ -6,16 +6,19 @@ is asked of the CPU, and every CPU can do the plain fp32 one.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ming_omni.packed import CENTRE, Packed, join_nibbles, split_nibbles
+from ming_omni.packed import CENTRE, Packed, split_nibbles
 
 GROUP_SIZES = (32, 64, 128, 256)
 """Those that torch's 4-bit product takes."""
+FEW_ROWS = 16
+"""Measured with AVX-512 and bf16 units: more rows than that are faster through bf16, see docs/nano/base.md."""
 ROW_BLOCK = 16
 """Its weights have a multiple of this many rows."""
 
@@ -34,11 +37,10 @@ PLAIN = Products(0, torch.float32)
 
 
 def fastest() -> Products:
-    """Measured on an AVX-512 CPU with bf16 units: 4-bit wins up to about 32 rows, see docs/nano/base.md."""
     # Elsewhere the 4-bit product runs, but as a scalar loop.
     is_vectorised = torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
     has_bf16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return Products(32 if is_vectorised else 0, torch.bfloat16 if has_bf16 else torch.float32)
+    return Products(FEW_ROWS if is_vectorised else 0, torch.bfloat16 if has_bf16 else torch.float32)
 
 
 class Matrix:
@@ -71,10 +73,30 @@ def four_bit(packed: Packed) -> tuple[Tensor, Tensor]:
 
     It computes (code - 8) * scale + zero. bf16 scales are off by 1/512 at most, far less than 4-bit rounding itself.
     """
-    codes = torch.ops.aten._convert_weight_to_int4pack_for_cpu(split_nibbles(packed.codes).int(), 1)
+    order = _blocks_of_64 if len(packed.codes) % 64 == 0 and _wants_blocks_of_64() else _order
     scale = packed.scale.float()
     zero = torch.zeros_like(scale) if packed.minimum is None else packed.minimum.float() + CENTRE * scale
-    return codes, torch.stack((scale, zero), -1).transpose(0, 1).bfloat16().contiguous()
+    return order(packed.codes), torch.stack((scale.T, zero.T), -1).bfloat16()
+
+
+def _order(codes: Tensor) -> Tensor:
+    """torch's own reordering; it wants one int32 a code."""
+    return torch.ops.aten._convert_weight_to_int4pack_for_cpu(split_nibbles(codes).int(), 1)
+
+
+def _blocks_of_64(codes: Tensor) -> Tensor:
+    """What `_order` does on a CPU with AVX-512, on whole bytes: 64 rows at a time, row i beside row i + 32."""
+    columns = codes.unflatten(0, (-1, 64)).transpose(1, 2).contiguous()  # (O / 64, K / 2, 64)
+    low, high = columns.split(32, -1)
+    even, odd = (low & 15) | high << 4, low >> 4 | (high & 240)
+    return torch.stack((even, odd), 2).view(codes.shape)
+
+
+@cache
+def _wants_blocks_of_64() -> bool:
+    """torch documents no order, so one small weight is reordered both ways."""
+    codes = torch.arange(128 * 32).view(128, 32).to(torch.uint8)
+    return torch.equal(_order(codes), _blocks_of_64(codes))
 
 
 def stack(parts: list[Packed]) -> Packed:
@@ -103,8 +125,9 @@ def as_four_bit(packed: Packed) -> Packed:
 
     code + 128 = 16 high + low, so the scale of the high half is 16 times as large. Exact while 16 scales fit in fp16.
     """
-    codes = (packed.codes.short() + 128).to(torch.uint8)
+    codes = packed.codes.view(torch.uint8) ^ 128  # + 128
+    even, odd = codes[..., ::2], codes[..., 1::2]
+    high, low = even >> 4 | (odd & 240), (even & 15) | odd << 4
     scale = packed.scale
-    halves = torch.cat((codes >> 4, codes & 15), -1)
     minimum = torch.cat((scale * -(16 * CENTRE), torch.zeros_like(scale)), -1)
-    return Packed(join_nibbles(halves), torch.cat((scale * 16, scale), -1), minimum)
+    return Packed(torch.cat((high, low), -1), torch.cat((scale * 16, scale), -1), minimum)

@@ -7,6 +7,7 @@ side in two matrices, and the inner values of experts that the router did not ch
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import torch
 from torch import Tensor, nn
@@ -20,9 +21,8 @@ from ming_omni.packed import Packed, collect
 from ming_omni.packed.cache import RoomyCache
 from ming_omni.packed.matrix import Matrix, Products, as_four_bit, fastest, join, stack
 
-FEW_LOGITS = 16
-"""Up to this many rows of logits are computed in 4-bit products first, and the likeliest again in fp32."""
 NUM_EXACT_LOGITS = 64
+"""Few rows of logits are computed in 4-bit products first, and this many of the likeliest again in fp32."""
 
 Get = Callable[[str], Packed | Tensor]
 """A stored parameter by its name within the part that reads it."""
@@ -100,7 +100,8 @@ class ExpertMLP:
     """The shared expert and all routed ones as one wide MLP, weighted between its two halves."""
 
     def __init__(self, config: MoEConfig, get: Get, products: Products):
-        self.config = config
+        # Plain values: each read of a transformers config costs as much as a small tensor operation.
+        self.config = SimpleNamespace(**config.to_dict())
         gates, ups, downs = (_experts(config, name, get) for name in ("gate", "up", "down"))
         self.gate_up = Matrix(stack([*gates, *ups]), products)
         self.down = Matrix(join(downs), products)
@@ -146,7 +147,7 @@ class Head:
 
     def __call__(self, hidden: Tensor) -> Tensor:
         rows = hidden.flatten(0, -2)
-        if len(rows) > min(FEW_LOGITS, self.rough.few_rows):
+        if len(rows) > self.rough.few_rows:
             return F.linear(hidden, self.embedding.float())
         logits = self.rough(torch.cat((rows, rows), -1)).float()  # (N, V), rounded to bf16
         top = logits.topk(min(NUM_EXACT_LOGITS, logits.shape[-1])).indices
