@@ -124,9 +124,9 @@ def test_reference_numerics_round_the_time_grid_and_the_rotary_tables_in_bf16_on
 
 def test_rotation_turns_neighbouring_channels_of_the_chosen_heads_only():
     x = torch.tensor([[1.0, 0.0], [1.0, 0.0]]).view(1, 2, 2)  # one position, two heads, two channels
-    quarter = torch.tensor([[[1j]]])
-    assert_close(rotate_pairs(x, quarter, None), torch.tensor([[[0.0, 1.0], [0.0, 1.0]]]))
-    assert_close(rotate_pairs(x, quarter, 1), torch.tensor([[[0.0, 1.0], [1.0, 0.0]]]))
+    cos, sin = torch.zeros(1, 1, 2), torch.tensor([[[-1.0, 1.0]]])  # a quarter turn
+    assert_close(rotate_pairs(x, cos, sin, None), torch.tensor([[[0.0, 1.0], [0.0, 1.0]]]))
+    assert_close(rotate_pairs(x, cos, sin, 1), torch.tensor([[[0.0, 1.0], [1.0, 0.0]]]))
 
 
 def test_frames_that_fill_no_patch_are_dropped(talker):

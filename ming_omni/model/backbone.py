@@ -20,6 +20,7 @@ class SlotCache:
         shape = (config.num_hidden_layers, num_slots, config.num_key_value_heads, capacity, config.head_dim)
         self.keys, self.values = like.new_zeros(shape), like.new_zeros(shape)  # (layers, slots, K, S, C)
         self.lengths = torch.zeros(num_slots, dtype=torch.long, device=like.device)
+        self.num_shared = config.num_attention_heads // config.num_key_value_heads
 
     @property
     def capacity(self) -> int:
@@ -48,7 +49,8 @@ class Rows:
         positions = self.cache.lengths[self.slots][:, None] + new  # (R, T)
         heads = torch.arange(self.cache.keys.shape[2], device=self.slots.device)
         self.places = (self.slots[:, None, None], heads[:, None], positions[:, None])  # broadcast to (R, K, T)
-        self.seen = torch.arange(self.extent, device=self.slots.device) <= positions[:, None, :, None]  # (R, 1, T, S)
+        seen = torch.arange(self.extent, device=self.slots.device) <= positions[:, None, :, None]  # (R, 1, T, S)
+        self.seen = seen.repeat(1, 1, self.cache.num_shared, 1)
         return positions
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -58,10 +60,8 @@ class Rows:
         keys = keys[:, :, : self.extent].index_select(0, self.slots)  # (R, K, S, C)
         values = values[:, :, : self.extent].index_select(0, self.slots)
         # The query heads of one key head become its queries, so that no key is copied per head.
-        num_shared = q.shape[1] // k.shape[1]
         grouped = q.reshape(q.shape[0], k.shape[1], -1, q.shape[3])  # (R, K, H / K * T, C)
-        seen = self.seen.repeat(1, 1, num_shared, 1)
-        return F.scaled_dot_product_attention(grouped, keys, values, attn_mask=seen).reshape(q.shape)
+        return F.scaled_dot_product_attention(grouped, keys, values, attn_mask=self.seen).reshape(q.shape)
 
     def advance(self, num_tokens: int) -> None:
         self.cache.lengths.index_add_(0, self.slots, torch.full_like(self.slots, num_tokens))
@@ -79,9 +79,10 @@ class BackboneAttention(nn.Module):
         self.out = nn.Linear(num_heads * config.head_dim, config.hidden_size, bias=False)
 
     def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor], rows: Rows | None) -> Tensor:
+        num_heads, num_kv = self.split[:2]
         qkv = self.qkv(x).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)  # (R, H + 2K, T, C)
-        q, k, v = qkv.split(self.split, 1)
-        q, k = rotate(q, *rotary), rotate(k, *rotary)
+        qk, v = qkv.split((num_heads + num_kv, num_kv), 1)
+        q, k = rotate(qk, *rotary).split((num_heads, num_kv), 1)
         mixed = attend(q, k, v) if rows is None else rows.attend(self.layer, q, k, v)
         return self.out(mixed.transpose(1, 2).flatten(2))
 

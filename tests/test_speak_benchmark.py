@@ -1,0 +1,27 @@
+"""The talker's benchmark runs at tiny size, and says what it promises."""
+
+import pytest
+import torch
+
+from benchmarks.speak import Plan, measure
+
+
+def test_the_benchmark_checks_and_times_the_tiny_talker():
+    figures = list(measure(Plan(num_patches=4)))
+    assert next(f for f in figures if "check" in f)["relative_difference"] < 1e-5
+    assert next(f["first_chunk_ms"] for f in figures if "first_chunk_ms" in f) > 0
+    batches = [f for f in figures if "batch" in f]
+    assert [f["batch"] for f in batches] == [1, 2]
+    assert all(f["rtf_total"] == pytest.approx(f["rtf"] / f["batch"]) for f in batches)
+
+
+def test_nothing_is_started_once_the_time_is_up():
+    figures = list(measure(Plan(num_patches=2, until=0)))
+    assert [f["skipped"] for f in figures if "skipped" in f] == ["batch 1: the time is up", "batch 2: the time is up"]
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_the_replayed_step_is_the_plain_one():
+    figures = list(measure(Plan(device="cuda", num_patches=4, batches=(1, 3))))
+    assert all(v < 1e-3 for f in figures for k, v in f.items() if k.endswith("difference"))
+    assert torch.cuda.is_available()
