@@ -132,6 +132,15 @@ def test_a_missing_token_or_file_is_told_in_one_sentence(tmp_path):
             Tokenizer.from_pretrained(tmp_path)
 
 
+def test_saving_keeps_what_other_libraries_read_but_no_code_to_run(tmp_path):
+    BYTE_LEVEL.save_pretrained(tmp_path)
+    settings = {"eos_token": "<|role_end|>", "chat_template": "{{ messages }}", "auto_map": {"AutoTokenizer": "x.Y"}}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    Tokenizer.from_pretrained(tmp_path).save_pretrained(tmp_path / "again")
+    saved = json.loads((tmp_path / "again/tokenizer_config.json").read_text())
+    assert saved["chat_template"] == "{{ messages }}" and "auto_map" not in saved
+
+
 def test_end_tokens_may_be_written_as_objects(tmp_path):
     BYTE_LEVEL.save_pretrained(tmp_path)
     settings = {"eos_token": {"content": "<|role_end|>", "lstrip": False}}

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import itertools
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from numbers import Real
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import torch
@@ -70,49 +69,37 @@ def read_audio(source: Any) -> tuple[Tensor, int]:
         return as_channels(source[0]), source[1]
     if isinstance(source, np.ndarray | Tensor):
         raise InputError("samples need their rate: pass (samples, sample_rate_hz)")
-    with open_source(source, "sound") as file:
-        decoded = _read_soundfile(file)
-        if decoded is None:
-            file.seek(0)
-            decoded = _read_track(file)
-    return decoded
+    return _joined(read_blocks(source))
 
 
-# How the files begin that soundfile reads quickly and quietly; MP3 is left to FFmpeg, since libsndfile's decoder
-# writes its opinion of damaged files to the terminal.
-_SOUNDFILE_STARTS = (b"RIFF", b"RF64", b"riff", b"fLaC", b"OggS", b"FORM", b"caff", b".snd")
+def read_blocks(source: Any) -> Iterator[tuple[np.ndarray, int]]:
+    """A path, bytes or an open file -> blocks (channels, n) float32 as they are decoded, each with its rate in Hz.
 
-
-class _Forgiving(io.BytesIO):
-    """A damaged header may point before the beginning: then nothing moves, and nothing is printed."""
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        try:
-            return super().seek(offset, whence)
-        except ValueError:
-            return self.tell()
-
-
-def _read_soundfile(file: BinaryIO) -> tuple[Tensor, int] | None:
-    """WAV, FLAC, OGG and the like; None when this library does not know the format."""
+    However long the sound is, only one block of it is in memory.
+    """
     import soundfile
 
-    data = file.read()
-    if not data.startswith(_SOUNDFILE_STARTS):
-        return None
-    try:
-        opened = soundfile.SoundFile(_Forgiving(data))
-    except Exception:  # not one of its formats: the next decoder gives the verdict
-        return None
+    with open_source(source, "sound") as file:
+        try:
+            opened = soundfile.SoundFile(file)
+        except Exception:  # not one of its formats: the next decoder gives the verdict
+            file.seek(0)
+            yield from _track_blocks(file)
+        else:
+            yield from _soundfile_blocks(opened)
+
+
+def _soundfile_blocks(opened) -> Iterator[tuple[np.ndarray, int]]:
+    """WAV, FLAC, OGG, MP3 and the like."""
     with decoding("sound"), opened:
         if opened.channels > MAX_CHANNELS:
             raise InputError(f"a sound has at most {MAX_CHANNELS} channels, not {opened.channels}")
         # Block by block: a header may promise more samples than the file holds.
-        blocks = opened.blocks(blocksize=1 << 20, dtype="float32", always_2d=True)
-        return _joined(block.T for block in blocks), opened.samplerate
+        for block in opened.blocks(blocksize=1 << 18, dtype="float32", always_2d=True):
+            yield block.T, opened.samplerate
 
 
-def _read_track(file: BinaryIO) -> tuple[Tensor, int]:
+def _track_blocks(file) -> Iterator[tuple[np.ndarray, int]]:
     """The first sound track of anything FFmpeg reads: m4a, webm, the sound of a video."""
     with open_container(file, "sound") as container, decoding("sound"):
         import av
@@ -124,22 +111,22 @@ def _read_track(file: BinaryIO) -> tuple[Tensor, int]:
         if not rate_hz or not 1 <= num_channels <= MAX_CHANNELS:
             raise InputError("the file holds no readable sound")
         to_floats = av.AudioResampler(format="fltp", layout=stream.codec_context.layout, rate=rate_hz)
-        frames = itertools.chain(container.decode(stream), [None])  # None: what the resampler still holds
-        blocks = (block.to_ndarray() for frame in frames for block in to_floats.resample(frame))
-        return _joined(blocks), rate_hz
+        for frame in itertools.chain(container.decode(stream), [None]):  # None: what the resampler still holds
+            for block in to_floats.resample(frame):
+                yield block.to_ndarray(), rate_hz
 
 
-def _joined(blocks: Iterable[np.ndarray]) -> Tensor:
+def _joined(blocks: Iterable[tuple[np.ndarray, int]]) -> tuple[Tensor, int]:
     """Blocks (channels, n) one after another, as long as they fit in memory."""
-    kept, size = [], 0
-    for block in blocks:
+    kept, size, rate_hz = [], 0, 0
+    for block, rate_hz in blocks:
         size += block.size
         if size > MAX_SAMPLES:
             raise InputError(f"the sound is too long; at most {MAX_SAMPLES:,} samples over all channels are read")
         kept.append(block)
     if size == 0:
         raise InputError("the sound is empty")
-    return torch.from_numpy(np.ascontiguousarray(np.concatenate(kept, axis=1), dtype=np.float32))
+    return torch.from_numpy(np.ascontiguousarray(np.concatenate(kept, axis=1), dtype=np.float32)), rate_hz
 
 
 def clips(samples: Tensor, max_seconds: float, behaviour: Behaviour = OURS) -> list[Tensor]:

@@ -31,8 +31,8 @@ def read(folder: Path, config: MingConfig | None = None) -> dict[str, Any]:
     settings = read_json(folder / FILE)
     pictures = {key: settings[key] for key in vars(ImageProcessor()) if settings.get(key) is not None}
     sounds = dict(settings.get("ming_audio") or {})
-    if whisper := settings.get("whisper_frontend_args"):
-        sounds["num_mel_bins"] = whisper["n_mels"]
+    if num_mel_bins := (settings.get("whisper_frontend_args") or {}).get("n_mels"):
+        sounds["num_mel_bins"] = num_mel_bins
     try:
         return {
             "tokenizer": Tokenizer.from_pretrained(folder),

@@ -28,7 +28,10 @@ GUARD = "\ufdd0"
 
 
 class Tokenizer:
-    def __init__(self, core: Core, *, eos_token: str | None = None, pad_token: str | None = None):
+    def __init__(
+        self, core: Core, *, eos_token: str | None = None, pad_token: str | None = None, settings: dict | None = None
+    ):
+        """settings  the rest of `tokenizer_config.json`, kept for the tokenizers of other libraries"""
         core.no_padding()
         core.no_truncation()
         self.core = core
@@ -36,6 +39,7 @@ class Tokenizer:
         self.added_ids = {token.content: index for index, token in added.items()}
         self.special_ids = {index for index, token in added.items() if token.special}
         self.eos_token, self.pad_token = eos_token, pad_token
+        self.settings = settings or {}
         self._added = _any_of(self.added_ids)
 
     @classmethod
@@ -50,19 +54,16 @@ class Tokenizer:
         except Exception as error:  # the library raises bare Exception
             raise InputError(f"{path} is not a tokenizer: {error}") from error
         settings = read_json(folder / "tokenizer_config.json")
-        return cls(core, eos_token=_content(settings.get("eos_token")), pad_token=_content(settings.get("pad_token")))
+        settings.pop("auto_map", None)  # names code to run
+        eos_token, pad_token = (_content(settings.get(name)) for name in ("eos_token", "pad_token"))
+        return cls(core, eos_token=eos_token, pad_token=pad_token, settings=settings)
 
-    def save_pretrained(self, folder: str | Path, **settings) -> None:
+    def save_pretrained(self, folder: str | Path) -> None:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         self.core.save(str(folder / "tokenizer.json"))
-        settings = {
-            "tokenizer_class": "PreTrainedTokenizerFast",
-            "eos_token": self.eos_token,
-            "pad_token": self.pad_token,
-            "clean_up_tokenization_spaces": False,
-            **settings,
-        }
+        usual = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False}
+        settings = usual | self.settings | {"eos_token": self.eos_token, "pad_token": self.pad_token}
         write_json(folder / "tokenizer_config.json", settings)
 
     def __len__(self) -> int:
