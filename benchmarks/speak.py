@@ -6,8 +6,8 @@
     python -m benchmarks.speak --model published --compile    then once more with compiled blocks
 
 Checks: on a GPU, the replayed step against the plain one; the tiny talker against the CPU.
-Times: the first chunk of a sentence of 60 tokens; the real-time factor of each of N speakers, seconds of work for one of
-speech (`rtf_total`: of the speech of all). Memory: the most that the device held.
+Times: the first chunk of a sentence of 60 tokens; for N speakers at once the real-time factor, seconds of work for one
+of speech by each (`rtf_total`: by all together). Memory: the most that the device held.
 """
 
 import argparse
@@ -22,7 +22,7 @@ import torch
 from ming_omni.config import TalkerConfig, talker_nano, talker_preview
 from ming_omni.model.talker import Talker
 from ming_omni.speak.loop import Loop, Utterance
-from ming_omni.speak.steps import PlainSteps, fuse, make
+from ming_omni.speak.steps import PlainSteps, Steps, fuse, make
 
 MODELS = {"tiny": TalkerConfig, "nano": talker_nano, "published": talker_preview}
 TEXT_TOKENS = 60
@@ -92,23 +92,27 @@ def measure(plan: Plan):
     talker = build(MODELS[plan.model](), plan.device, dtype)
     count = sum(p.numel() for p in talker.parameters())
     yield {"parameters": count, "patch_seconds": talker.config.patch_seconds, "build_s": time.monotonic() - started}
+    most = max(plan.batches)
+    if is_gpu:
+        yield from _times(plan, talker, "plain", PlainSteps(talker, most), plan.batches[:1])
     yield {"check": "fast step against plain step", "relative_difference": steps_agree(talker)}
-    yield from _times(plan, talker, is_gpu, compiled=False)
+    yield from _times(plan, talker, "fast", make(talker, most), plan.batches)
     if plan.compile and plan.has_time:
         fuse(talker)
-        yield from _times(plan, talker, is_gpu, compiled=True)
+        yield from _times(plan, talker, "compiled", make(talker, most), plan.batches)
 
 
-def _times(plan: Plan, talker: Talker, is_gpu: bool, compiled: bool):
+def _times(plan: Plan, talker: Talker, kind: str, steps: Steps, batches: tuple[int, ...]):
+    is_gpu = talker.device.type == "cuda"
     started = time.monotonic()
-    loop = Loop(talker, max(plan.batches))
+    loop = Loop(talker, max(plan.batches), steps)
     _speak(loop, talker, 1, plan.num_patches)  # captures, compiles, warms up
-    yield {"compiled": compiled, "warm_up_s": time.monotonic() - started}
+    yield {"steps": kind, "warm_up_s": time.monotonic() - started}
     seconds = [_first_chunk(loop, talker) for _ in range(FIRST_CHUNKS)]
-    yield {"compiled": compiled, "first_chunk_ms": 1000 * statistics.median(seconds)}
-    for batch in plan.batches:
+    yield {"steps": kind, "first_chunk_ms": 1000 * statistics.median(seconds)}
+    for batch in batches:
         if not plan.has_time:
-            yield {"skipped": f"batch {batch}: the time is up"}
+            yield {"skipped": f"{kind}, batch {batch}: the time is up"}
             continue
         if is_gpu:
             torch.cuda.reset_peak_memory_stats()
@@ -117,7 +121,7 @@ def _times(plan: Plan, talker: Talker, is_gpu: bool, compiled: bool):
         speech = plan.num_patches * talker.config.patch_seconds
         memory = torch.cuda.max_memory_allocated() / 2**30 if is_gpu else None
         yield {
-            "compiled": compiled,
+            "steps": kind,
             "batch": batch,
             "step_ms": 1000 * seconds / plan.num_patches,
             "rtf": seconds / speech,

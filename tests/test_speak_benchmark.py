@@ -17,7 +17,10 @@ def test_the_benchmark_checks_and_times_the_tiny_talker():
 
 def test_nothing_is_started_once_the_time_is_up():
     figures = list(measure(Plan(num_patches=2, until=0)))
-    assert [f["skipped"] for f in figures if "skipped" in f] == ["batch 1: the time is up", "batch 2: the time is up"]
+    assert [f["skipped"] for f in figures if "skipped" in f] == [
+        "fast, batch 1: the time is up",
+        "fast, batch 2: the time is up",
+    ]
 
 
 @pytest.mark.gpu

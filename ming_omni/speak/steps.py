@@ -60,7 +60,8 @@ class _Graph:
                 step()
         torch.cuda.current_stream().wait_stream(side)
         self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph):
+        # Other threads may use the device meanwhile: only this one's work is captured.
+        with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):
             self.step = step()
 
 
