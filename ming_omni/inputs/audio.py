@@ -5,8 +5,9 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from numbers import Real
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -72,6 +73,11 @@ def read_audio(source: Any) -> tuple[Tensor, int]:
     return _joined(read_blocks(source))
 
 
+# How the files begin that soundfile reads quickly and quietly; MP3 is left to FFmpeg, since libsndfile's decoder
+# writes its opinion of damaged files to the terminal.
+_SOUNDFILE_STARTS = (b"RIFF", b"RF64", b"riff", b"fLaC", b"OggS", b"FORM", b"caff", b".snd")
+
+
 def read_blocks(source: Any) -> Iterator[tuple[np.ndarray, int]]:
     """A path, bytes or an open file -> blocks (channels, n) float32 as they are decoded, each with its rate in Hz.
 
@@ -80,17 +86,32 @@ def read_blocks(source: Any) -> Iterator[tuple[np.ndarray, int]]:
     import soundfile
 
     with open_source(source, "sound") as file:
-        try:
-            opened = soundfile.SoundFile(file)
-        except Exception:  # not one of its formats: the next decoder gives the verdict
+        opened = None
+        if file.read(4).startswith(_SOUNDFILE_STARTS):
+            file.seek(0)
+            with suppress(Exception):  # damaged, or a codec it lacks: the next decoder gives the verdict
+                opened = soundfile.SoundFile(_Forgiving(file))
+        if opened is not None:
+            yield from _soundfile_blocks(opened)
+        else:
             file.seek(0)
             yield from _track_blocks(file)
-        else:
-            yield from _soundfile_blocks(opened)
+
+
+class _Forgiving:
+    """An open file for soundfile. A damaged header may point before its beginning: then nothing moves or is printed."""
+
+    def __init__(self, file: BinaryIO):
+        self.file, self.read, self.tell = file, file.read, file.tell
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        with suppress(ValueError, OSError):
+            return self.file.seek(offset, whence)
+        return self.file.tell()
 
 
 def _soundfile_blocks(opened) -> Iterator[tuple[np.ndarray, int]]:
-    """WAV, FLAC, OGG, MP3 and the like."""
+    """WAV, FLAC, OGG and the like."""
     with decoding("sound"), opened:
         if opened.channels > MAX_CHANNELS:
             raise InputError(f"a sound has at most {MAX_CHANNELS} channels, not {opened.channels}")
@@ -99,7 +120,7 @@ def _soundfile_blocks(opened) -> Iterator[tuple[np.ndarray, int]]:
             yield block.T, opened.samplerate
 
 
-def _track_blocks(file) -> Iterator[tuple[np.ndarray, int]]:
+def _track_blocks(file: BinaryIO) -> Iterator[tuple[np.ndarray, int]]:
     """The first sound track of anything FFmpeg reads: m4a, webm, the sound of a video."""
     with open_container(file, "sound") as container, decoding("sound"):
         import av
@@ -118,15 +139,16 @@ def _track_blocks(file) -> Iterator[tuple[np.ndarray, int]]:
 
 def _joined(blocks: Iterable[tuple[np.ndarray, int]]) -> tuple[Tensor, int]:
     """Blocks (channels, n) one after another, as long as they fit in memory."""
-    kept, size, rate_hz = [], 0, 0
+    kept, size, rates_hz = [], 0, set()
     for block, rate_hz in blocks:
+        rates_hz.add(rate_hz)
         size += block.size
         if size > MAX_SAMPLES:
             raise InputError(f"the sound is too long; at most {MAX_SAMPLES:,} samples over all channels are read")
         kept.append(block)
     if size == 0:
         raise InputError("the sound is empty")
-    return torch.from_numpy(np.ascontiguousarray(np.concatenate(kept, axis=1), dtype=np.float32)), rate_hz
+    return torch.from_numpy(np.ascontiguousarray(np.concatenate(kept, axis=1), dtype=np.float32)), rates_hz.pop()
 
 
 def clips(samples: Tensor, max_seconds: float, behaviour: Behaviour = OURS) -> list[Tensor]:
