@@ -28,6 +28,13 @@ from ming_omni.serve.metrics import prometheus
 from ming_omni.serve.schema import ChatBody, CompletionBody
 
 PAGE = Path(__file__).parent / "page"
+PAGE_HEADERS = {
+    "Cache-Control": "no-cache",
+    # Nothing from elsewhere is loaded, and what is shown reaches nobody but this server.
+    "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; media-src data:; base-uri 'none'; "
+    "form-action 'self'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+}
 MAX_BODY_BYTES = 64_000_000
 GRACE_SECONDS = 30.0
 
@@ -142,7 +149,7 @@ def build(ming: Ming, max_body_bytes: int = MAX_BODY_BYTES) -> FastAPI:
 
     @app.get("/", include_in_schema=False)
     async def page() -> FileResponse:
-        return FileResponse(PAGE / "index.html", headers={"Cache-Control": "no-cache"})
+        return FileResponse(PAGE / "index.html", headers=PAGE_HEADERS)
 
     app.mount("/page", StaticFiles(directory=PAGE))
     return app
