@@ -139,16 +139,16 @@ def _track_blocks(file: BinaryIO) -> Iterator[tuple[np.ndarray, int]]:
 
 def _joined(blocks: Iterable[tuple[np.ndarray, int]]) -> tuple[Tensor, int]:
     """Blocks (channels, n) one after another, as long as they fit in memory."""
-    kept, size, rates_hz = [], 0, set()
-    for block, rate_hz in blocks:
-        rates_hz.add(rate_hz)
+    kept, size, rate_hz = [], 0, 0
+    for block, block_rate_hz in blocks:
+        rate_hz = block_rate_hz
         size += block.size
         if size > MAX_SAMPLES:
             raise InputError(f"the sound is too long; at most {MAX_SAMPLES:,} samples over all channels are read")
         kept.append(block)
     if size == 0:
         raise InputError("the sound is empty")
-    return torch.from_numpy(np.ascontiguousarray(np.concatenate(kept, axis=1), dtype=np.float32)), rates_hz.pop()
+    return torch.from_numpy(np.ascontiguousarray(np.concatenate(kept, axis=1), dtype=np.float32)), rate_hz
 
 
 def clips(samples: Tensor, max_seconds: float, behaviour: Behaviour = OURS) -> list[Tensor]:
