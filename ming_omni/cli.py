@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -269,6 +271,10 @@ def build_nano_base(
 
 def main() -> None:
     """Run a command; bad input is one line on standard error and exit code 2."""
+    # Threads that wait should sleep: one that spins takes the core of whatever it waits for.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    # Importing torch makes a million objects that stay; looking through them again and again costs half a second.
+    gc.set_threshold(50_000, 20, 100)
     try:
         sys.exit(app(standalone_mode=False) or 0)
     except InputError as error:

@@ -21,6 +21,8 @@ from ming_omni.inputs.processor import MingProcessor
 from ming_omni.inputs.tokenizer import read_json
 from ming_omni.model.omni import MingForConditionalGeneration
 from ming_omni.model.sampling import GREEDY, Sampling
+from ming_omni.packed import threads
+from ming_omni.packed.thinker import PackedThinker
 
 if TYPE_CHECKING:
     from ming_omni.paint import Picture, Segmentation
@@ -49,6 +51,8 @@ class Ming:
     def load(cls, name: str | Path = "nano", **options: Any) -> Ming:
         """Load "nano", "tiny", a folder or a hub id; options: see `MingForConditionalGeneration.from_pretrained`."""
         model = checkpoint.load(name, **{"packed": None} | options)
+        if isinstance(model.thinker, PackedThinker):
+            threads.settle()
         if name == "tiny":
             from ming_omni.inputs.tiny import tiny_tokenizer
 
@@ -58,6 +62,7 @@ class Ming:
         kept = ("top_k", "top_p", "repetition_penalty")
         sampling = Sampling(
             temperature=settings.get("temperature", 1.0) if settings.get("do_sample") else 0.0,
+            penalize_prompt=settings.get("ming_penalize_prompt", True),
             banned=tuple(settings.get("suppress_tokens") or ()),
             **{key: settings[key] for key in kept if settings.get(key) is not None},
         )

@@ -44,7 +44,7 @@ def test_ask_answers_offline_with_nano():
 
 
 def test_ask_reads_the_question_from_standard_input():
-    assert "Rome" in ming("ask", "-", "--max-tokens", "16", stdin="What is the capital of Italy?").stdout
+    assert "Tokyo" in ming("ask", "-", "--max-tokens", "16", stdin="What is the capital of Japan?").stdout
 
 
 def test_chat_keeps_the_history_and_leaves_at_the_end_of_input():

@@ -1,4 +1,4 @@
-"""This machine, as busy as it is -> how many threads torch uses: measured, because a busy core punishes a second thread.
+"""This machine, as busy as it is -> how many threads torch uses: measured, because a busy core punishes a second one.
 
 The products of one token take 0.1 ms each. Where another program holds a core, every one of them waits for that core:
 two threads are then up to ten times slower than one, and a third faster on a quiet machine.
