@@ -6,6 +6,7 @@ The folder may be the talker's own or the whole model's. Published names and set
 from __future__ import annotations
 
 import re
+from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -230,9 +231,10 @@ def _load_published(folder: Path, config: dict[str, Any], dtype: torch.dtype | N
     sources = _match(talker, folder, entries, TALKER, lambda name: not name.startswith("vae."))
     sources += _match(talker, folder / "vae", vae_entries, VAE, lambda name: name.startswith("vae."))
     with torch.no_grad():
-        for source in sources:
-            with safe_open(source.entry.file, "pt") as file:
-                source.target.copy_(file.get_tensor(source.stored))
+        for path, group in groupby(sources, lambda source: source.entry.file):
+            with safe_open(path, "pt") as file:
+                for source in group:
+                    source.target.copy_(file.get_tensor(source.stored))
     return talker
 
 
@@ -258,7 +260,7 @@ def _match(talker: Talker, folder: Path, entries: dict[str, shards.Entry], table
     if problems:
         more = f" (and {len(problems) - REPORTED} more)" if len(problems) > REPORTED else ""
         raise InputError("; ".join(problems[:REPORTED]) + more)
-    return sources
+    return sorted(sources, key=lambda source: source.entry.file)
 
 
 def _parts(ours: str) -> range:
