@@ -188,6 +188,7 @@ def _write_settings(output: Path, config: MingConfig) -> None:
     generation = {
         "do_sample": False,
         "repetition_penalty": 1.1,
+        "ming_penalize_prompt": False,
         "eos_token_id": [2, 0],
         "pad_token_id": 2,
         "suppress_tokens": list(range(FIRST_MARKER, FIRST_MARKER + len(MARKERS))),

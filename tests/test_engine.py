@@ -51,7 +51,12 @@ segments = st.one_of(
 )
 recipes = st.lists(segments, min_size=1, max_size=4).map(lambda parts: (*parts, ("text", 2)))
 samplings = st.sampled_from(
-    [GREEDY, Sampling(0.9, seed=1), Sampling(1.2, top_p=0.8, top_k=20, repetition_penalty=1.3, seed=7)]
+    [
+        GREEDY,
+        Sampling(0.9, seed=1),
+        Sampling(1.2, top_p=0.8, top_k=20, repetition_penalty=1.3, seed=7),
+        Sampling(repetition_penalty=1.5, penalize_prompt=False),
+    ]
 )
 
 

@@ -255,6 +255,17 @@ def test_padding_does_not_count_as_repetition(model):
     assert torch.equal(answer(model, padded, sampling=sampling)[0], expected)
 
 
+def test_a_penalty_on_the_answer_alone_keeps_the_words_of_the_question_likely(model):
+    inputs = {"input_ids": torch.arange(32, 280)[None]}
+    likeliest = answer(model, inputs, max_new_tokens=1)[0].item()
+    assert likeliest in inputs["input_ids"]
+    strong = {"repetition_penalty": 50.0}
+    assert answer(model, inputs, max_new_tokens=1, sampling=Sampling(**strong))[0].item() != likeliest
+    told = answer(model, inputs, max_new_tokens=12, sampling=Sampling(**strong, penalize_prompt=False))[0][0]
+    assert told[0].item() == likeliest
+    assert len(told.unique()) == len(told)
+
+
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [

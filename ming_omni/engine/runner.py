@@ -70,8 +70,9 @@ class Runner:
         sampling = [s.request.sampling for s in sequences]
         history = torch.empty(len(sequences), 0, dtype=torch.long)
         if any(s.repetition_penalty != 1 for s in sampling):
-            longest = max(map(len, sequences))
-            history = torch.tensor([s.ids + [-1] * (longest - len(s)) for s in sequences])
+            seen = [s.ids if s.request.sampling.penalize_prompt else s.ids[len(s.prompt) :] for s in sequences]
+            longest = max(map(len, seen))
+            history = torch.tensor([ids + [-1] * (longest - len(ids)) for ids in seen], dtype=torch.long)
         ids, logprobs = choose(logits, history.to(logits.device), sampling, [s.generator for s in sequences])
         most = max(s.request.num_likeliest for s in sequences)
         best = _pairs(logits, most) if most else [()] * len(sequences)

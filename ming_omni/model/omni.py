@@ -303,6 +303,7 @@ class MingForConditionalGeneration(Part):
         generators = [s.generator() for s in sampling]
         ends, pad = torch.tensor(ends, dtype=torch.long, device=device), self.config.thinker.pad_token_id or 0
         ended = torch.zeros(len(sampling), dtype=torch.bool, device=device)
+        read, forgotten = prompt.ids.shape[1], torch.tensor([not s.penalize_prompt for s in sampling], device=device)
         cache = self.thinker.new_cache() if use_cache else None
         unread = prompt
         for _ in range(max_new_tokens):
@@ -311,6 +312,9 @@ class MingForConditionalGeneration(Part):
             ).hidden
             logits = self.thinker.logits(hidden[:, -1])  # (B, V)
             history = prompt.ids if prompt.mask is None else prompt.ids.where(prompt.mask, -1)
+            history = history.masked_fill(
+                forgotten[:, None] & (torch.arange(history.shape[1], device=device) < read), -1
+            )
             ids, logprobs = choose(logits, history, sampling, generators)
             ids = ids.where(~ended, pad)
             ended = ended | torch.isin(ids, ends)

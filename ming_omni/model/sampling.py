@@ -26,6 +26,8 @@ class Sampling:
     """Drop tokens less likely than this fraction of the likeliest."""
     repetition_penalty: float = 1.0
     """Above 1: tokens that were read or written before become less likely."""
+    penalize_prompt: bool = True
+    """False: the penalty holds only for what the answer itself repeats, so that facts in the question stay likely."""
     seed: int | None = None
     """The same seed gives the same answer, whatever else runs beside it; None: drawn anew."""
     banned: tuple[int, ...] = ()
