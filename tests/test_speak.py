@@ -1,5 +1,6 @@
 """Text -> speech with the tiny talker: streams, many at once, seeds, limits, bad input."""
 
+import gc
 import itertools
 import threading
 import time
@@ -14,6 +15,7 @@ from ming_omni.errors import InputError
 from ming_omni.model.talker import Talker
 from ming_omni.speak.loop import Loop, Utterance
 from ming_omni.speak.speaker import MAX_CHARACTERS, Speaker, generator, tiny_speaker
+from ming_omni.speak.steps import PlainSteps
 from ming_omni.speech.alphabet import character_tokenizer
 from ming_omni.speech.voices import Shelf, Voice
 from tests.test_voices import CONSENT, speech
@@ -136,6 +138,22 @@ def test_a_dropped_stream_frees_its_place(speaker):
     next(chunks)
     del chunks
     assert speaker.loop.speaking == []
+
+
+def test_a_forgotten_stream_that_is_collected_during_a_step_does_no_harm():
+    class Collecting(PlainSteps):
+        def __call__(self, *args):
+            gc.collect()
+            return super().__call__(*args)
+
+    model = talker(9.0, min_patches=3)
+    loop = Loop(model, 2, Collecting(model, 2))
+    forgotten = [loop.speak(utterance(1))]
+    next(forgotten[0])
+    forgotten.append(forgotten)  # a cycle: only the collector can close it
+    del forgotten
+    assert len(list(loop.speak(utterance(2)))) == 3
+    assert loop.free == [0, 1]
 
 
 def test_sentences_wait_for_a_free_place_and_all_are_spoken():

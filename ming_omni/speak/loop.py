@@ -48,7 +48,8 @@ class Loop:
         self.free = list(range(max_sentences))
         self.waiting: deque[Utterance] = deque()
         self.speaking: list[Utterance] = []
-        self.lock = threading.Lock()
+        # Re-entrant: the garbage collector may close a forgotten stream in the middle of a step.
+        self.lock = threading.RLock()
 
     def speak(self, utterance: Utterance) -> Iterator[Tensor]:
         """Samples (n,) of one sentence, patch by patch. Closing the iterator ends the sentence before the next step."""

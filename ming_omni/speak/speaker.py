@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +39,7 @@ class Speaker:
         self.talker, self.tokenizer = talker, tokenizer
         self.shelf = shelf or Shelf()
         self.loop = loop or Loop(talker)
-        self.prompts: dict[str, Tensor] = {}  # digest of a voice -> its patches (n, p, Z), the last ones used
+        self.prompts: dict[str, Tensor] = {}  # digest of a voice -> its patches (n, p, Z), the newest ones
         self.lock = threading.Lock()
 
     @classmethod
@@ -117,9 +118,9 @@ class Speaker:
             if num_said:
                 yield pause
             num_said += 1
-            samples = self.loop.speak(self._utterance(sentence, voice, noise))
-            for chunk in output.fade_edges((piece.float().numpy() for piece in samples), fade):
-                yield output.soften(chunk)
+            with closing(self.loop.speak(self._utterance(sentence, voice, noise))) as pieces:
+                for chunk in output.fade_edges((piece.float().numpy() for piece in pieces), fade):
+                    yield output.soften(chunk)
         if not num_said:
             raise InputError("the text holds nothing that can be said")
 
