@@ -174,12 +174,14 @@ def main() -> None:
     until = time.monotonic() + options.budget
     plan = Plan(options.model, options.device, tuple(options.batches), options.patches, options.compile, until)
     figures = []
-    for figure in measure(plan):
-        figures.append(figure)
-        print(json.dumps(figure), flush=True)
-    if options.output:
-        with open(options.output, "w") as file:
-            json.dump(figures, file, indent=1)
+    try:
+        for figure in measure(plan):
+            figures.append(figure)
+            print(json.dumps(figure), flush=True)
+    finally:  # what is known is kept, whatever happens later
+        if options.output:
+            with open(options.output, "w") as file:
+                json.dump(figures, file, indent=1)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,13 @@ def test_sentences_are_cut_apart_only_when_the_limit_demands_it():
     assert [tuple(f) for f in cut(text, 50)] == [(text, 0, 26)]
 
 
+def test_a_long_english_text_is_cut_at_its_sentences_with_their_places():
+    text = "One two three four five six. Seven eight nine ten eleven, twelve."
+    fragments = cut(text, 8)
+    assert [f.text for f in fragments] == ["One two three four five six。", "Seven eight nine ten eleven， twelve。"]
+    assert [text[f.start : f.end] for f in fragments] == [text[:28], text[29:]]
+
+
 @pytest.mark.parametrize("text", ["", "  \n", "?!...", ".,;:"])
 def test_punctuation_alone_gives_no_fragment(text):
     assert cut(text, 10) == []

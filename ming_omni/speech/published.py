@@ -13,6 +13,7 @@ from typing import NamedTuple
 CJK = r"\u4e00-\u9fa5"
 TOKEN = re.compile(rf"(?:[A-Za-z]\.){{2,}}|[A-Za-z]+(?:['’-][A-Za-z]+)*|\d+(?:\.\d+)?|[{CJK}]|\s+|.", re.DOTALL)
 SENTENCE_ENDS = "。！？"
+CHINESE_MARKS = str.maketrans(".!?,\n", "。！？， ")
 SHORT = 5  # a piece below this semantic length does not stand alone
 PROTECTED_DOT = "\ue000"  # private use: no text holds it
 
@@ -88,7 +89,7 @@ def cut(text: str, limit: int) -> list[Fragment]:
     flat = flat.replace("\n", " ").replace("。，", "。")
     if semantic_length(flat) <= limit:
         return _locate([flat], text)
-    flat = flat.translate(str.maketrans(".!?,", "。！？，"))
+    flat = flat.translate(CHINESE_MARKS)
     fragments = [""]
     for sentence in re.findall(rf"[^{SENTENCE_ENDS}]*[{SENTENCE_ENDS}]+|[^{SENTENCE_ENDS}]+$", flat):
         ended = sentence if sentence[-1] in SENTENCE_ENDS else sentence + "。"
@@ -133,9 +134,10 @@ def _append(fragments: list[str], piece: str, limit: int) -> list[str]:
 def _locate(pieces: list[str], text: str) -> list[Fragment]:
     """Give each piece its place in the original; a piece that was rewritten follows the one before it."""
     fragments, position = [], 0
+    same_marks = text.translate(CHINESE_MARKS)
     for piece in pieces:
         piece = piece.replace(PROTECTED_DOT, ".")
-        found = text.find(piece, position)
+        found = max(text.find(piece, position), same_marks.find(piece.translate(CHINESE_MARKS), position))
         start = found if found >= 0 else position
         position = min(start + len(piece), len(text))
         fragments.append(Fragment(piece, start, position))
