@@ -131,7 +131,7 @@ class Bench:
 def compile_layers(painter: Painter) -> None:
     """Compile each kind of layer once: all layers of a kind share the result, so this is much faster than the whole."""
     for layer in (*painter.dit.noise.refiners, *painter.dit.reference.refiners, *painter.dit.layers):
-        layer.compile()
+        layer.compile(dynamic=False)
     painter.recorded_dit = type(painter.recorded_dit)(painter.dit)  # record anew
 
 
@@ -190,17 +190,19 @@ def main() -> None:
             with torch.inference_mode():
                 painter.dit(*bench.step_inputs(branches=2))
             show(size=size, compile_seconds=time.perf_counter() - start)
-            report(bench, f"{size} compiled", device)
+            report(bench, f"{size} compiled", device, is_compiled=True)
 
 
-def report(bench: Bench, size: str, device: str) -> None:
+def report(bench: Bench, size: str, device: str, is_compiled: bool = False) -> None:
+    """Everything at one size; compiled layers are timed for one kind of picture, since every other compiles anew."""
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
         show(size=size, recorded_against_plain=bench.recording_error())
     show(size=size, **bench.parts())
     show(size=size, steps=bench.num_steps, picture_seconds=bench.seconds(bench.picture))
-    show(size=size, steps=bench.num_steps, edit_seconds=bench.seconds(lambda: bench.picture(bench.reference)))
-    show(size=size, steps=bench.num_steps, four_pictures_seconds=bench.seconds(lambda: bench.picture(count=4)))
+    if not is_compiled:
+        show(size=size, steps=bench.num_steps, edit_seconds=bench.seconds(lambda: bench.picture(bench.reference)))
+        show(size=size, steps=bench.num_steps, four_pictures_seconds=bench.seconds(lambda: bench.picture(count=4)))
     if device == "cuda":
         show(size=size, peak_gb=torch.cuda.max_memory_allocated() / 1e9)
 
