@@ -102,12 +102,16 @@ def test_the_detokenizer_is_the_talkers_own(talker):
         say(talker, "Hi.", None, audio_detokenizer=AudioVAE(talker.config.vae))
 
 
-def test_the_product_speaks_with_the_published_talker_too(folder):
+def test_the_product_speaks_with_the_published_talker_and_its_preset_voices(folder, tmp_path):
     speaker = checkpoint.load_speaker(folder, device="cpu")
+    speaker.shelf.folder = tmp_path
     speaker.talker.config.max_patches = 14
+    assert speaker.voices == ["DB30"]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        assert speaker.speak("Hello.", seed=1).seconds >= 0.9
+        plain, preset = (speaker.speak("Hello.", voice, seed=1) for voice in (None, "DB30"))
+    assert plain.seconds >= 0.9
+    assert abs(plain.samples[:2000] - preset.samples[:2000]).max() > 1e-3
 
 
 def test_a_saved_talker_loads_with_its_tokenizer(talker, tmp_path):

@@ -78,7 +78,22 @@ class Speaker:
 
     @property
     def voices(self) -> list[str]:
-        return self.shelf.names()
+        """Names on the shelf, and of the presets that the release brings."""
+        return sorted({*self.shelf.names(), *self._presets})
+
+    @property
+    def _presets(self) -> dict[str, dict[str, str]]:
+        return getattr(self.talker, "preset_voices", {})
+
+    def _voice(self, name: str) -> Voice:
+        if name not in self._presets or name in self.shelf.names():
+            return self.shelf.get(name)
+        from ming_omni.inputs.audio import load_audio
+
+        preset = self._presets[name]
+        # Presets may be shorter than a clone may; they were chosen with care.
+        samples = load_audio(preset["prompt_wav_path"], sample_rate_hz=SAMPLE_RATE_HZ)
+        return Voice(name, samples, preset["prompt_text"])
 
     def clone(self, name: str, audio, transcript: str | None = None, *, consent: str, replace: bool = False) -> Voice:
         """Keep a voice from 3 to 30 seconds of anyone who agreed; audio is a file, bytes, or (samples, rate)."""
@@ -90,7 +105,7 @@ class Speaker:
 
     def _stream(self, text, voice, speed: float, seed: int | None, sample_rate_hz: int | None) -> Iterator[np.ndarray]:
         """Everything that can be wrong is checked before the first chunk is asked for."""
-        voice = self.shelf.get(voice) if isinstance(voice, str) else voice
+        voice = self._voice(voice) if isinstance(voice, str) else voice
         spoken = self._spoken(text)
         if isinstance(text, str):
             first = next(spoken, None)
