@@ -69,7 +69,7 @@ class Ming:
         ends = settings.get("eos_token_id") or ()
         return cls(
             model,
-            MingProcessor.from_pretrained(folder),
+            MingProcessor.from_pretrained(folder, config=model.config),
             name=Path(name).name,
             sampling=sampling,
             stop_ids=[ends] if isinstance(ends, int) else ends,
