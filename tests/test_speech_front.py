@@ -30,6 +30,7 @@ ENGLISH = {
         ("3 March 1905", "the third of March nineteen oh five"),
         ("in 2005 and 1900", "in two thousand five and nineteen hundred"),
         ("the 1980s and the '90s", "the nineteen eighties and the nineties"),
+        ("the 1900s and 2000s", "the nineteen hundreds and two thousands"),
         ("from 1999-2003", "from nineteen ninety-nine to two thousand three"),
     ],
     "times": [
@@ -43,6 +44,7 @@ ENGLISH = {
     "money": [
         ("$12.50", "twelve dollars and fifty cents"),
         ("$1, €0.99, £3.20, ¥500", "one dollar, ninety-nine cents, three pounds and twenty pence, five hundred yen"),
+        ("$0.00 or $0.05", "zero dollars or five cents"),
         ("$1.5 million", "one point five million dollars"),
         ("US$20bn", "twenty billion dollars"),
         ("$1,234.00", "one thousand two hundred thirty-four dollars"),

@@ -35,8 +35,10 @@ class Utterance:
 
     def put(self, samples: Tensor, trim: int) -> None:
         """Keep new samples, less what lies among the first `trim` of the sentence."""
-        self.ready.append(samples[max(0, trim - self.num_samples) :])
+        kept = samples[max(0, trim - self.num_samples) :]
         self.num_samples += len(samples)
+        if len(kept):
+            self.ready.append(kept)
 
 
 class Loop:

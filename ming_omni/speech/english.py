@@ -98,11 +98,13 @@ def ordinal(number: str) -> str:
 def year(number: str) -> str:
     """1999 -> "nineteen ninety-nine", 2005 -> "two thousand five", 1905 -> "nineteen oh five"."""
     high, low = divmod(int(number), 100)
-    if low == 0 and high % 10:
-        return f"{cardinal(str(high))} hundred"
     if high % 10 == 0 and low < 10:
         return cardinal(number)
-    return f"{cardinal(str(high))} {cardinal(str(low)) if low > 9 else f'oh {DIGITS[low]}'}"
+    return f"{cardinal(str(high))} {_two_digits(low) if low else 'hundred'}"
+
+
+def _two_digits(number: int) -> str:
+    return cardinal(str(number)) if number > 9 else f"oh {DIGITS[number]}"
 
 
 def plural(name: str) -> str:
@@ -124,15 +126,16 @@ def _alternatives(names) -> str:
 
 
 def _money(match: re.Match) -> str:
-    sign, amount, scale = match["sign"], match["amount"].replace(",", ""), match["scale"]
+    sign, amount, scale = match["sign"], match["amount"].replace(",", ""), match["scale"] or match["word"]
     unit, cent = CURRENCIES[sign]
     if scale:
         return f"{cardinal(amount)} {SCALES.get(scale, scale)} {plural(unit)}"
     whole, _, decimals = amount.partition(".")
-    if not cent or not re.fullmatch(r"\d\d?", decimals) or not int(decimals):
-        return quantity(amount.rstrip("0").rstrip(".") if not int(decimals or 0) and decimals else amount, unit)
-    small = quantity(str(int(decimals.ljust(2, "0"))), cent)
-    return small if int(whole or 0) == 0 else f"{quantity(whole, unit)} and {small}"
+    if not cent or not re.fullmatch(r"\d\d?", decimals):
+        return quantity(amount, unit)
+    small = str(int(decimals.ljust(2, "0")))
+    parts = [quantity(whole, unit)] if int(whole or 0) or small == "0" else []
+    return " and ".join(parts + ([quantity(small, cent)] if small != "0" else []))
 
 
 def _phone(match: re.Match) -> str:
@@ -162,14 +165,12 @@ def _time(match: re.Match) -> str:
     hour, minute, second, half = match[1], match[2], match[3], (match[4] or "").upper()
     if int(hour) > 24 or int(minute) > 59:
         return f"{cardinal(hour)} to {cardinal(minute)}"
-    if minute == "00":
-        words = (
-            cardinal(hour)
-            if half
-            else (f"{cardinal(hour)} o'clock" if int(hour) <= 12 else f"{cardinal(hour)} hundred")
-        )
+    if minute != "00":
+        words = f"{cardinal(hour)} {_two_digits(int(minute))}"
+    elif half:
+        words = cardinal(hour)
     else:
-        words = f"{cardinal(hour)} {cardinal(minute) if int(minute) > 9 else f'oh {DIGITS[int(minute)]}'}"
+        words = f"{cardinal(hour)} o'clock" if int(hour) <= 12 else f"{cardinal(hour)} hundred"
     if second:
         words += f" and {quantity(str(int(second)), 'second')}"
     return f"{words} {half}M" if half else words
@@ -189,7 +190,9 @@ def _fraction(match: re.Match) -> str:
 
 def _decade(match: re.Match) -> str:
     century, decade = match[1], match[2]
-    tens = _inflect().plural(cardinal(decade)) if decade != "00" else "hundreds"
+    if decade == "00":
+        return "two thousands" if century == "20" else f"{cardinal(century)} hundreds"
+    tens = _inflect().plural(cardinal(decade))
     return f"{cardinal(century)} {tens}" if century else tens
 
 
@@ -235,11 +238,11 @@ NUMBERS: tuple[Rule, ...] = (
     (
         rf"(?P<sign>{_alternatives(CURRENCIES)})\s?(?P<amount>{NUMBER})"
         r"(?:(?P<scale>k|K|m|M|bn|b|B|tn|T)\b| ?(?P<word>thousand|million|billion|trillion)\b)?",
-        lambda m: _money(_Scaled(m)),
+        _money,
     ),
-    (rf"(?P<amount>{NUMBER}) ?(?P<sign>USD|GBP|EUR|JPY|CNY|RMB)\b(?P<scale>)", _money),
+    (rf"(?P<amount>{NUMBER}) ?(?P<sign>USD|GBP|EUR|JPY|CNY|RMB)\b(?P<scale>)(?P<word>)", _money),
     (r"\b(1\d|20)(\d0)['’]?s\b", _decade),
-    (r"(?<!\w)()['’]?(\d0)s\b", _decade),
+    (r"(?<!\w)()['’]?([1-9]0)s\b", _decade),
     (r"\b24/7\b", "twenty-four seven"),
     (r"(?<![\w/])(\d+ )?(\d{1,3})/(\d{1,3})(?![\w/])", _fraction),
     (rf"\b({NUMBER})[eE]([-+]?\d+)\b", lambda m: f"{cardinal(m[1])} times ten to the {cardinal(m[2].lstrip('+'))}"),
@@ -284,16 +287,6 @@ SPACES: tuple[Rule, ...] = (
     (r"\s+(?=[,.!?;:)])", ""),
     (r"\(\s+", "("),
 )
-
-
-class _Scaled:
-    """A money match whose scale may be a letter or a word."""
-
-    def __init__(self, match: re.Match):
-        self.match = match
-
-    def __getitem__(self, name: str) -> str | None:
-        return self.match["scale"] or self.match["word"] if name == "scale" else self.match[name]
 
 
 def spoken(text: str) -> str:
