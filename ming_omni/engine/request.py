@@ -124,7 +124,8 @@ class Sequence:
         """(3, stop - start)"""
         read = self.prompt.positions[:, start:stop]
         written = np.arange(start + read.shape[1], stop) + self.prompt.delta
-        return np.concatenate([read, np.broadcast_to(written, (3, len(written)))], 1)
+        written = written[None].repeat(3, 0)
+        return np.concatenate([read, written], 1) if read.size else written
 
     def modality(self, start: int, stop: int) -> np.ndarray:
         """(stop - start,); what is written is text"""
