@@ -46,6 +46,8 @@ class Batch:
     """The lines it comes from."""
     count: int
     """What its loss is a mean over: targets, pictures, patches or sounds."""
+    name: str = ""
+    """Of the set."""
     num_tokens: int = 0
     """Tokens that the thinker or the talker reads."""
     packed: Packed | None = None
@@ -165,4 +167,6 @@ class DataSet:
                     bad.append(error)
             else:
                 raise InputError(f"data.{self.name}: not one line could be used; the last: {bad[-1]}")
-        return collate(self.kind, examples, self.reader.model, self.settings.strength), bad
+        batch = collate(self.kind, examples, self.reader.model, self.settings.strength)
+        batch.name = self.name
+        return batch, bad

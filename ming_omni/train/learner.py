@@ -38,6 +38,8 @@ class Totals:
     num_batches: int
     """Batches of all sets in one process: batch-wise balance is a mean over them."""
     step: int = 0
+    set_tokens: float = 0.0
+    """Tokens of this set alone."""
 
 
 class Learner(nn.Module):
@@ -49,6 +51,8 @@ class Learner(nn.Module):
         self.critics = nn.ModuleDict()
         self.loads = balance.Loads(model.thinker)
         self.sum_processes: Callable[[Tensor], Tensor] = balance.alone
+        self.always_used: list[str] = []
+        """Parameters that need a gradient from every batch, if only of zero, so that all processes stay in step."""
 
     def add_critics(self, kinds: set[str]) -> None:
         """The judges that these kinds of batches need."""
@@ -67,7 +71,10 @@ class Learner(nn.Module):
     def forward(self, batch: Batch, totals: Totals, generator: torch.Generator) -> dict[str, Tensor]:
         found = getattr(self, f"_{batch.kind}")(batch, totals, generator)
         share = batch.count / totals.count * batch.strength
-        return {name: value if name.startswith("balance") else share * value for name, value in found.items()}
+        shares = {name: value if name.startswith("balance") else share * value for name, value in found.items()}
+        if self.always_used:
+            shares["unused"] = 0 * torch.stack([self.get_parameter(name).sum() for name in self.always_used]).sum()
+        return shares
 
     # The thinker.
 
@@ -159,7 +166,7 @@ class Learner(nn.Module):
     def _speak(self, batch: Batch, totals: Totals, generator: torch.Generator) -> dict[str, Tensor]:
         talker = self.model.talker
         with torch.no_grad():
-            latents = talker.vae.encode(batch.samples).sample(generator)
+            latents = talker.vae.encode(batch.samples).mean
         patches = latents.unflatten(1, (-1, talker.config.patch_frames))  # (B, N, p, Z)
         found = talker(batch.ids, batch.text_lengths, patches, batch.num_patches, generator)
         return {"speak": found["flow"], "stop": self.recipe.losses.stop * found["stop"]}
