@@ -85,6 +85,10 @@ class Listening(Iterator[Update]):
     def cancel(self) -> None:
         self._desk.cancel()
 
+    @property
+    def is_over(self) -> bool:
+        return self._desk.is_cancelled
+
 
 def _updates(desk: Desk) -> Iterator[Update]:
     segments: list[Segment] = []
