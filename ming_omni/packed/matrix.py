@@ -6,6 +6,7 @@ is asked of the CPU, and every CPU can do the plain fp32 one.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from typing import NamedTuple
 
@@ -21,6 +22,8 @@ FEW_ROWS = 16
 """Measured with AVX-512 and bf16 units: more rows than that are faster through bf16, see docs/nano/base.md."""
 ROW_BLOCK = 16
 """Its weights have a multiple of this many rows."""
+
+ROWS_AT_ONCE = 4096
 
 
 class Products(NamedTuple):
@@ -46,8 +49,10 @@ def fastest() -> Products:
 class Matrix:
     """A packed weight (O, K), 4-bit, ready to multiply. It is no module: what is stored stays with its owner."""
 
-    def __init__(self, packed: Packed, products: Products):
-        self.packed, self.products = packed, products
+    def __init__(self, read: Callable[[], Packed], products: Products):
+        """read gives the weight, now and when it is unfolded: what was put together for it need not stay in memory"""
+        packed = read()
+        self.read, self.products, self.shape = read, products, packed.shape
         self.group = packed.shape[-1] // packed.scale.shape[-1]
         self.few_rows = products.few_rows if fits(packed) else 0
         self.codes = self.scales = self.unfolded = None
@@ -56,10 +61,10 @@ class Matrix:
 
     def __call__(self, x: Tensor) -> Tensor:
         """x (N, K) -> (N, O), in bf16 or fp32, whichever product ran"""
-        if len(x) <= self.few_rows:
+        if x.shape[0] <= self.few_rows:  # `len` of a tensor takes as long as a small product
             return torch._weight_int4pack_mm_for_cpu(x.bfloat16(), self.codes, self.group, self.scales)
         if self.unfolded is None:
-            self.unfolded = self.packed.float().to(self.products.wide)
+            self.unfolded = self.read().float().to(self.products.wide)
         return F.linear(x.to(self.products.wide), self.unfolded)
 
 
@@ -74,9 +79,13 @@ def four_bit(packed: Packed) -> tuple[Tensor, Tensor]:
     It computes (code - 8) * scale + zero. bf16 scales are off by 1/512 at most, far less than 4-bit rounding itself.
     """
     order = _blocks_of_64 if len(packed.codes) % 64 == 0 and _wants_blocks_of_64() else _order
+    codes = torch.empty_like(packed.codes)
+    for start in range(0, len(codes), ROWS_AT_ONCE):  # the copies in between stay small
+        rows = slice(start, start + ROWS_AT_ONCE)
+        codes[rows] = order(packed.codes[rows])
     scale = packed.scale.float()
     zero = torch.zeros_like(scale) if packed.minimum is None else packed.minimum.float() + CENTRE * scale
-    return order(packed.codes), torch.stack((scale.T, zero.T), -1).bfloat16()
+    return codes, torch.stack((scale.T, zero.T), -1).bfloat16()
 
 
 def _order(codes: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ side in two matrices, and the inner values of experts that the router did not ch
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from types import SimpleNamespace
 
 import torch
@@ -64,7 +65,7 @@ class Attention:
     def __init__(self, config: ThinkerConfig, layer: int, get: Get, products: Products):
         self.layer, self.channels = layer, config.head_dim
         self.num_heads, self.num_kv = config.num_attention_heads, config.num_key_value_heads
-        self.qkv, self.out = Matrix(get("qkv.weight"), products), Matrix(get("out.weight"), products)
+        self.qkv, self.out = (Matrix(partial(get, f"{name}.weight"), products) for name in ("qkv", "out"))
         self.norms = None
         if config.use_qk_norm:
             self.norms = [Norm(get(f"{name}.weight"), config.rms_norm_eps) for name in ("q_norm", "k_norm")]
@@ -81,15 +82,15 @@ class Attention:
         qk = rotary(qk)
         q, k = qk.narrow(1, 0, num_heads), qk.narrow(1, num_heads, num_kv)
         mixed = attend(q, k, v, mask) if cache is None else cache.attend(self.layer, q, k, v, mask)
-        return self.out(mixed.transpose(1, 2).reshape(len(x), -1))
+        return self.out(mixed.transpose(1, 2).reshape(x.shape[0], -1))
 
 
 class DenseMLP:
     """down(silu(gate(x)) * up(x))"""
 
     def __init__(self, get: Get, products: Products):
-        self.gate_up = Matrix(stack([get("gate.weight"), get("up.weight")]), products)
-        self.down = Matrix(get("down.weight"), products)
+        self.gate_up = Matrix(lambda: stack([get("gate.weight"), get("up.weight")]), products)
+        self.down = Matrix(lambda: get("down.weight"), products)
 
     def __call__(self, x: Tensor, modality: Tensor | None, mask: Tensor | None) -> tuple[Tensor, None]:
         gate, up = self.gate_up(x).chunk(2, -1)
@@ -102,9 +103,9 @@ class ExpertMLP:
     def __init__(self, config: MoEConfig, get: Get, products: Products):
         # Plain values: each read of a transformers config costs as much as a small tensor operation.
         self.config = SimpleNamespace(**config.to_dict())
-        gates, ups, downs = (_experts(config, name, get) for name in ("gate", "up", "down"))
-        self.gate_up = Matrix(stack([*gates, *ups]), products)
-        self.down = Matrix(join(downs), products)
+        experts = partial(_experts, config, get)
+        self.gate_up = Matrix(lambda: stack([*experts("gate"), *experts("up")]), products)
+        self.down = Matrix(lambda: join(experts("down")), products)
         self.router_weight = torch.stack([get(f"routers.{name}.weight").float() for name in MODALITIES])  # (3, E, D)
         self.router_bias = torch.stack([get(f"routers.{name}.bias").float() for name in MODALITIES])  # (3, E)
         self.text_weight, self.text_bias = self.router_weight[0], self.router_bias[0]
@@ -129,7 +130,7 @@ class ExpertMLP:
         return Routing(logits, chosen, weights, modality, mask)
 
 
-def _experts(config: MoEConfig, name: str, get: Get) -> list[Packed]:
+def _experts(config: MoEConfig, get: Get, name: str) -> list[Packed]:
     """`name` of the shared expert, if there is one, and of all routed experts as one matrix."""
     shared = [get(f"shared.{name}.weight")] if config.num_shared_experts else []
     routed = get(f"experts.{name}")  # gate and up (E, I, D), down (E, D, I)
@@ -143,11 +144,11 @@ class Head:
 
     def __init__(self, embedding: Packed, products: Products):
         self.embedding = embedding
-        self.rough = Matrix(as_four_bit(embedding), products)
+        self.rough = Matrix(partial(as_four_bit, embedding), products)
 
     def __call__(self, hidden: Tensor) -> Tensor:
         rows = hidden.flatten(0, -2)
-        if len(rows) > self.rough.few_rows:
+        if rows.shape[0] > self.rough.few_rows:
             return F.linear(hidden, self.embedding.float())
         logits = self.rough(torch.cat((rows, rows), -1)).float()  # (N, V), rounded to bf16
         top = logits.topk(min(NUM_EXACT_LOGITS, logits.shape[-1])).indices

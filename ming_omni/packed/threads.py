@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+from functools import partial
 
 import torch
 
@@ -24,7 +25,7 @@ def settle() -> int:
     many = torch.get_num_threads()
     if many == 1 or "OMP_NUM_THREADS" in os.environ:
         return many
-    matrix, x = Matrix(pack(torch.randn(3072, 576), 32), fastest()), torch.randn(1, 576)
+    matrix, x = Matrix(partial(pack, torch.randn(3072, 576), 32), fastest()), torch.randn(1, 576)
     together = _seconds(matrix, x)
     torch.set_num_threads(1)
     if _seconds(matrix, x) > WORTH_IT * together:
