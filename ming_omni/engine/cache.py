@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import mmap
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ming_omni.config import ThinkerConfig
+from ming_omni.engine.pages import Pages
 from ming_omni.engine.scheduler import Span
 
 
@@ -26,21 +27,39 @@ class Read:
     mask: Tensor | None  # (B, 1, 1 or G · T, S), added to the scores
 
 
+@dataclass
+class Layout:
+    """Where the rows of one step are written, and what they read; on the device of a layer."""
+
+    slots: Tensor  # (R,)
+    reads: list[Read]
+
+    def to(self, like: Tensor) -> Layout:
+        reads = [
+            replace(
+                read,
+                pages=None if read.pages is None else read.pages.to(like.device),
+                mask=None if read.mask is None else read.mask.to(like),
+            )
+            for read in self.reads
+        ]
+        return Layout(self.slots.to(like.device), reads)
+
+
 class PagedCache:
     """Keys and values of every request. One slot holds one token; `page_tokens` slots are a page.
 
-    `plan` is called once a step and decides where rows are written and read; `attend` then runs once a layer.
+    `plan` is called once a step and decides where rows are written and read; `attend` then runs once a layer. Each
+    layer's pages lie where the layer runs.
     """
 
-    def __init__(
-        self, config: ThinkerConfig, num_pages: int, page_tokens: int, dtype: torch.dtype, device: torch.device
-    ):
-        self.page_tokens = page_tokens
+    def __init__(self, config: ThinkerConfig, pages: Pages):
+        self.page_tokens = pages.page_tokens
+        self.num_slots = pages.num_pages * pages.page_tokens
         self.num_shared = config.num_attention_heads // config.num_key_value_heads  # G, query heads per key head
-        shape = (config.num_hidden_layers, num_pages * page_tokens, config.num_key_value_heads, config.head_dim)
-        self.keys, self.values = zeros(shape, dtype, device), zeros(shape, dtype, device)
-        self.slots: Tensor | None = None
-        self.reads: list[Read] = []
+        self.kept: dict[int, tuple[Tensor, Tensor]] = {}  # layer -> keys, values (slots, K, C)
+        self._planned: Layout | None = None
+        self._layouts: dict[torch.device, Layout] = {}  # the planned one, on each device that has asked for it
 
     def plan(self, spans: list[Span]) -> list[Span]:
         """Lay out a step; returns the spans in the order their rows must be packed."""
@@ -52,9 +71,10 @@ class PagedCache:
             if not groups or span.stop > 2 * groups[-1][0].stop + self.page_tokens:
                 groups.append([])
             groups[-1].append(span)
-        self.reads = [self._read(group) for group in groups] + [self._read([chunk]) for chunk in chunks]
+        reads = [self._read(group) for group in groups] + [self._read([chunk]) for chunk in chunks]
         spans = single + chunks
-        self.slots = torch.from_numpy(np.concatenate([self._slots(s) for s in spans])).to(self.keys.device)
+        slots = torch.from_numpy(np.concatenate([self._slots(s) for s in spans]))
+        self._planned, self._layouts = Layout(slots, reads), {}
         return spans
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
@@ -62,12 +82,18 @@ class PagedCache:
 
         mask is None: what a row may see follows from the plan.
         """
-        assert mask is None and q.shape[2] == len(self.slots)
-        keys, values = self.keys[layer], self.values[layer]
-        keys.index_copy_(0, self.slots, k[0].transpose(0, 1))
-        values.index_copy_(0, self.slots, v[0].transpose(0, 1))
+        assert mask is None
+        layout = self._layouts.get(q.device)
+        if layout is None:
+            layout = self._layouts[q.device] = self._planned.to(q)
+        if layer not in self.kept:
+            shape = (self.num_slots, k.shape[1], k.shape[3])
+            self.kept[layer] = zeros(shape, k.dtype, k.device), zeros(shape, v.dtype, v.device)
+        keys, values = self.kept[layer]
+        keys.index_copy_(0, layout.slots, k[0].transpose(0, 1))
+        values.index_copy_(0, layout.slots, v[0].transpose(0, 1))
         outputs, start = [], 0
-        for read in self.reads:
+        for read in layout.reads:
             outputs.append(self._attend(read, q[0, :, start : start + read.num_rows], keys, values))
             start += read.num_rows
         return (outputs[0] if len(outputs) == 1 else torch.cat(outputs, 1))[None]
@@ -99,7 +125,7 @@ class PagedCache:
             slots = slice(first, first + length)
         else:
             longest = max(map(len, tables))
-            pages = torch.tensor([t + [t[0]] * (longest - len(t)) for t in tables], device=self.keys.device)
+            pages = torch.tensor([t + [t[0]] * (longest - len(t)) for t in tables])
         return Read(len(spans) * num_new, num_new, slots, pages, length, self._mask(spans, num_new, length))
 
     def _mask(self, spans: list[Span], num_new: int, length: int) -> Tensor | None:
@@ -108,16 +134,15 @@ class PagedCache:
             return None
         last = torch.tensor([s.start for s in spans])[:, None] + torch.arange(num_new)  # (B, T), a row's own place
         hidden = torch.arange(length) > last[..., None]  # (B, T, S)
-        mask = torch.zeros(hidden.shape, dtype=self.keys.dtype).masked_fill_(hidden, -torch.inf)
+        mask = torch.zeros(hidden.shape).masked_fill_(hidden, -torch.inf)
         if num_new > 1:
             mask = mask.repeat(1, self.num_shared, 1)
-        return mask[:, None].to(self.keys.device)
+        return mask[:, None]
 
     def _slots(self, span: Span) -> np.ndarray:
         places = np.arange(span.start, span.stop)
-        return (
-            np.asarray(span.sequence.pages)[places // self.page_tokens] * self.page_tokens + places % self.page_tokens
-        )
+        pages = np.asarray(span.sequence.pages)[places // self.page_tokens]
+        return pages * self.page_tokens + places % self.page_tokens
 
 
 def zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:

@@ -125,8 +125,7 @@ class Engine:
             max_running=options.max_running,
             max_waiting=options.max_waiting,
         )
-        cache = PagedCache(config, self.pages.num_pages, options.page_tokens, model.dtype, model.device)
-        self.runner = Runner(model, cache)
+        self.runner = Runner(model, PagedCache(config, self.pages))
         self.longest = min(config.max_position_embeddings, self.pages.num_pages * options.page_tokens)
         self.counts = Counts()
         self.streams: dict[Sequence, Stream] = {}
@@ -150,12 +149,17 @@ class Engine:
             raise InputError(f"after a prompt of {length} tokens max_tokens is 0 to {room}, not {request.max_tokens}")
         stream = Stream(self, Sequence(request), loop)
         with self._changed:
-            if self.is_draining or self._is_stopped:
-                raise Closing("this server is shutting down")
+            self.check_open()
             self.scheduler.add(stream.sequence)
             self.streams[stream.sequence] = stream
             self._changed.notify()
         return stream
+
+    def check_open(self) -> None:
+        """Refuse, as `submit` would, before work is put into a request."""
+        if self.is_draining or self._is_stopped:
+            raise Closing("this server is shutting down")
+        self.scheduler.check_room()
 
     def cancel(self, sequence: Sequence, how: str = "cancelled") -> None:
         with self._changed:

@@ -42,13 +42,12 @@ class Media:
     tokens: Tensor | None = None
     """(n, D) once encoded"""
 
-    def encode(self, model: MingForConditionalGeneration) -> Tensor:
+    def encode(self, model: MingForConditionalGeneration, device: torch.device) -> None:
         """Run the encoder, the first time."""
         if self.tokens is None:
-            encoded = model.require(self.encoder)(*(x.to(model.device) for x in self.inputs))
+            encoded = model.require(self.encoder)(*(x.to(device) for x in self.inputs))
             tokens = encoded[0] if isinstance(encoded, tuple) else encoded
             self.tokens = tokens if self.rows is None else tokens[torch.from_numpy(self.rows).to(tokens.device)]
-        return self.tokens
 
 
 @dataclass(eq=False)

@@ -20,12 +20,14 @@ class Runner:
         self.model = model
         self.thinker = model.thinker
         self.cache = cache
+        # Offloaded weights lie on "meta" between calls; accelerate's hooks move what their layers need.
+        self.device = torch.device("cpu") if model.device.type == "meta" else model.device
 
     @torch.inference_mode()
     def encode(self, span: Span) -> None:
         """Turn the media that a span touches into tokens, unless they are already."""
         for media, _, _ in span.media():
-            media.encode(self.model)
+            media.encode(self.model, self.device)
 
     @torch.inference_mode()
     def step(self, spans: list[Span]) -> list[tuple[Sequence, Token]]:
@@ -44,19 +46,18 @@ class Runner:
 
     def _read(self, spans: list[Span]) -> Tensor:
         """Embeddings, positions and modalities of all rows side by side, through the thinker -> (R, D)."""
-        device = self.model.device
         ids = [id_ for span in spans for id_ in span.sequence.ids[span.start : span.stop]]
         positions = np.concatenate([s.sequence.positions(s.start, s.stop) for s in spans], 1)
         modality = np.concatenate([s.sequence.modality(s.start, s.stop) for s in spans])
-        embeddings = self.thinker.embed(torch.tensor([ids], device=device))  # (1, R, D)
+        embeddings = self.thinker.embed(torch.tensor([ids], device=self.device))  # (1, R, D)
         first_row = 0
         for span in spans:
             self._fill(embeddings[0, first_row : first_row + span.num_rows], span)
             first_row += span.num_rows
         return self.thinker(
             embeddings,
-            torch.from_numpy(positions)[:, None].to(device),
-            modality=torch.from_numpy(modality)[None].to(device) if (modality != TEXT).any() else None,
+            torch.from_numpy(positions)[:, None].to(self.device),
+            modality=torch.from_numpy(modality)[None].to(self.device) if (modality != TEXT).any() else None,
             cache=self.cache,
         ).hidden[0]
 

@@ -84,10 +84,13 @@ class Scheduler:
         self.num_reused_tokens = 0
 
     def add(self, sequence: Sequence) -> None:
+        self.check_room()
+        self.waiting.add(sequence)
+
+    def check_room(self) -> None:
         # Who waits although there is a free place starts with the next step, and takes up no room in the line.
         if len(self.running) + len(self.waiting) >= self.max_running + self.max_waiting:
             raise Busy(f"{len(self.waiting)} requests are waiting already; try again shortly")
-        self.waiting.add(sequence)
 
     def plan(self) -> list[Span]:
         """The next step: one row for everyone who decodes, then prompt chunks in turn."""

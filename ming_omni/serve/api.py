@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,17 +12,19 @@ from pathlib import Path
 
 import torch
 import uvicorn
+from anyio import CapacityLimiter, to_thread
 from fastapi import FastAPI, Request
 from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.concurrency import run_in_threadpool
 from starlette.staticfiles import StaticFiles
 
 from ming_omni import __version__
-from ming_omni.engine.request import Closing, Prompt, read_prompt
+from ming_omni.engine.request import Prompt, read_prompt
 from ming_omni.engine.request import Request as EngineRequest
 from ming_omni.engine.text import Answer
 from ming_omni.inputs.messages import from_openai
 from ming_omni.ming import Ming
+from ming_omni.serve import transcriptions
 from ming_omni.serve.choices import Choice, Reply
 from ming_omni.serve.door import Door, add_error_handlers, describe, error, while_connected
 from ming_omni.serve.metrics import prometheus
@@ -48,15 +51,16 @@ def build(ming: Ming, max_body_bytes: int = MAX_BODY_BYTES) -> FastAPI:
         yield
         await run_in_threadpool(engine.stop)
 
-    app = FastAPI(title="ming-omni", version=__version__, lifespan=lifespan)
+    app = FastAPI(title="ming-omni", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
+    # Pictures and sounds are opened beside the engine, a few at a time, so that many do not fill the memory.
+    preparing = CapacityLimiter(os.cpu_count() or 1)
     app.state.engine, app.state.inside = engine, inside
     app.add_middleware(Door, max_body_bytes=max_body_bytes, inside=inside)
     add_error_handlers(app)
 
     def check(body: ChatBody | CompletionBody) -> JSONResponse | None:
         """Why this request cannot be answered, before any work is put into it."""
-        if engine.is_draining:
-            raise Closing("this server is shutting down")
+        engine.check_open()
         if body.model != ming.name:
             message = f"there is no model {body.model!r} here; this server has {ming.name!r}"
             return error(404, message, "model", "model_not_found")
@@ -95,7 +99,9 @@ def build(ming: Ming, max_body_bytes: int = MAX_BODY_BYTES) -> FastAPI:
         if refusal := check(body):
             return refusal
         messages = [message.model_dump() for message in body.messages]
-        prompt = await run_in_threadpool(lambda: read_prompt(ming.model, ming.processor.prepare(from_openai(messages))))
+        prompt = await to_thread.run_sync(
+            lambda: read_prompt(ming.model, ming.processor.prepare(from_openai(messages))), limiter=preparing
+        )
         streams = submit(http, body, [prompt], body.limit, num_likeliest=body.top_logprobs)
         choices = [Choice(i, stream, answer_of(body)) for i, stream in enumerate(streams)]
         return await respond(http, body, Reply("chat", ming.name, ming.processor.tokenizer, choices, body.logprobs))
@@ -124,6 +130,7 @@ def build(ming: Ming, max_body_bytes: int = MAX_BODY_BYTES) -> FastAPI:
         ]
         return await respond(http, body, Reply("text", ming.name, tokenizer, choices, has_logprobs))
 
+    app.include_router(transcriptions.router(ming))
     card = {"id": ming.name, "object": "model", "created": started_at, "owned_by": "ming-omni"}
 
     @app.get("/v1/models")
