@@ -49,8 +49,8 @@ class _Graph:
 
         def step() -> Step:
             # Rows without a sentence write to the spare slot, which must not grow.
-            state.cache.lengths[spare] = 0
-            state.decoder.cache.lengths[spare] = 0
+            state.cache.lengths[spare].zero_()
+            state.decoder.cache.lengths[spare].zero_()
             return talker.step(state, self.slots, self.noise, extent, latent_extent, grid)
 
         side = torch.cuda.Stream()
