@@ -20,24 +20,28 @@ from tests.lessons import lesson
 from tests.ranks import launch
 
 RECIPE = """
-steps = 4
+steps = 3
 [model]
 painter = true
+[model.config]
+thinker = {num_hidden_layers = 2}
+vision = {num_hidden_layers = 2, full_attention_layers = [1]}
+audio = {num_hidden_layers = 1}
 [learn]
-parts = ["*", "!painter.vae"]
+parts = ["thinker", "vision", "audio", "painter.queries", "painter.condition_mlp"]
 [data.answers]
 folder = "ANSWERS"
 [data.paint]
 folder = "PAINT"
 image_size = 32
+examples_per_step = 4
 [balance]
 mode = "batch"
 [optimizer]
 learning_rate = 1e-3
 warmup_steps = 1
 [output]
-save_every = 2
-keep = 9
+save_every = 9
 save_model = false
 tensorboard = false
 """
@@ -100,28 +104,26 @@ def test_two_processes_train_as_one(way, runs):
 @pytest.mark.parametrize("way", ["sharded after single", "single after sharded"])
 def test_a_checkpoint_goes_on_with_another_number_of_processes(way, runs):
     rows = figures(runs / way)
-    schedule = ("learning_rate",)  # follows the number of steps, which the first half set to 2
+    # (The first half was told of two steps, so its learning rate fell faster.)
     expected = figures(runs / "single")
-    assert [row["step"] for row in rows] == [0, 1, 2, 3]
+    assert [row["step"] for row in rows] == [0, 1, 2]
     assert rows[1]["loss"] == pytest.approx(expected[1]["loss"], rel=1e-4)
-    assert all(name in rows[3] for name in schedule) and rows[3]["loss"] < rows[0]["loss"]
+    assert rows[2]["loss"] == pytest.approx(expected[2]["loss"], rel=2e-2) and rows[2]["loss"] < rows[0]["loss"]
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_every_way_saves_the_same_whole_tensors(way, runs):
-    if way == "data, micro-batches":
-        pytest.skip("balances by sequence")
+def test_every_way_saves_the_same_whole_tensors(runs):
     recipe = read(runs / "recipe.toml")
+    bench = build(recipe)
+    optimizer = make_optimizer([p for p in bench.learner.parameters() if p.requires_grad], recipe.optimizer)
     weights = {}
-    for folder in (way, "single"):
-        bench = build(recipe)
-        learning = [p for p in bench.learner.parameters() if p.requires_grad]
-        saved = Checkpoints(runs / folder / "checkpoints", 9, World())
-        assert saved.restore(bench.learner, make_optimizer(learning, recipe.optimizer)) == (4, 0)
-        weights[folder] = {name: p.detach() for name, p in bench.learner.named_parameters()}
-    moved = {name: (p - weights["single"][name]).abs().mean() for name, p in weights[way].items()}
-    # Adam turns gradients near zero, where rounding decides the sign, into whole steps; their share is small.
-    assert max(moved.values()) < 0.1 * recipe.optimizer.learning_rate, max(moved, key=moved.get)
+    for way in ("single", *WAYS):
+        saved = Checkpoints(runs / way / "checkpoints", 1, World())
+        assert saved.restore(bench.learner, optimizer) == (3, 0)
+        weights[way] = {name: p.detach().clone() for name, p in bench.learner.named_parameters()}
+    for way in ("data", "fsdp", "experts", "fsdp and experts"):
+        moved = {name: (p - weights["single"][name]).abs().mean() for name, p in weights[way].items()}
+        # Adam turns gradients near zero, where rounding decides the sign, into whole steps; their share is small.
+        assert max(moved.values()) < 0.1 * recipe.optimizer.learning_rate, (way, max(moved, key=moved.get))
 
 
 def test_router_biases_move_alike_everywhere(runs):

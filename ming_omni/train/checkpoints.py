@@ -46,7 +46,9 @@ class Checkpoints:
             with _quiet():
                 dcp.save(tensors(learner, optimizer), checkpoint_id=part, no_dist=self.world.size == 1)
             if self.world.is_first:
-                (part / STATE).write_text(json.dumps({"step": step, "warm_up_from": warm_up_from}))
+                updates = float(next(iter(optimizer.state.values()))["step"])
+                state = {"step": step, "warm_up_from": warm_up_from, "updates": updates}
+                (part / STATE).write_text(json.dumps(state))
         except (OSError, RuntimeError, CheckpointException) as error:
             shutil.rmtree(part, ignore_errors=True)
             last = self.steps()[-1] if self.steps() else None
@@ -72,6 +74,8 @@ class Checkpoints:
             with _quiet():
                 dcp.load(tensors(learner, optimizer), checkpoint_id=path, no_dist=self.world.size == 1)
             state = json.loads((path / STATE).read_text())
+            for moments in optimizer.state.values():
+                moments["step"].fill_(state["updates"])
         except (OSError, ValueError, KeyError, RuntimeError, CheckpointException) as error:
             raise InputError(f"{path} cannot be read ({_cause(error)}); was it made by another recipe?") from error
         return state["step"], state["warm_up_from"]
@@ -83,7 +87,8 @@ def tensors(learner: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, T
     for name, parameter in trained(learner).items():
         found[f"weight/{name}"] = parameter.detach()
         for moment, value in optimizer.state.get(parameter, {}).items():
-            found[f"{moment}/{name}"] = value
+            if moment != "step":  # the same number for all, kept once
+                found[f"{moment}/{name}"] = value
     return found
 
 
