@@ -53,6 +53,18 @@ def test_fast_experts_match_reference(fast, num_tokens, num_experts, num_chosen)
     assert_close(grads, expected_grads, atol=2e-5, rtol=1e-4)
 
 
+@fast_kernels()
+@pytest.mark.parametrize("width, inner", [(8, 6), (10, 8), (7, 5), (1, 1)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_fast_experts_take_any_width(fast, width, inner, dtype):
+    """torch's grouped product wants rows of whole 16 bytes; a checkpoint may have others."""
+    inputs = make(20, 4, 2, width, inner, dtype)
+    expected, expected_grads = run(reference, inputs)
+    out, grads = run(fast, inputs)
+    assert_close(out, expected)
+    assert_close(grads, expected_grads, atol=2e-5, rtol=1e-4)
+
+
 def test_reference_is_the_formula():
     x, weights, chosen, gate, up, down = make(3, 4, 2)
     expected = torch.zeros_like(x)

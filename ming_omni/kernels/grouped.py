@@ -47,10 +47,11 @@ def _product(rows: Tensor, weight: Tensor, ends: Tensor) -> Tensor:
 
 def _is_native(rows: Tensor, weight: Tensor) -> bool:
     """Whether torch's own grouped product runs here without waiting for the host."""
-    if rows.device.type == "cpu":
-        return rows.dtype == torch.bfloat16 or not torch.compiler.is_compiling()  # it compiles for bf16 only
-    is_aligned = all(size % 8 == 0 for size in weight.shape[1:])  # 16 bytes
-    return rows.dtype == torch.bfloat16 and is_aligned and torch.cuda.get_device_capability(rows.device) >= (8, 0)
+    if any(size * weight.element_size() % 16 for size in weight.shape[1:]):
+        return False  # it reads and writes rows of whole 16 bytes
+    if rows.device.type == "cpu":  # it compiles for bf16 only
+        return rows.dtype == torch.bfloat16 or (rows.dtype != torch.float64 and not torch.compiler.is_compiling())
+    return rows.dtype == torch.bfloat16 and torch.cuda.get_device_capability(rows.device) >= (8, 0)
 
 
 def _blocks(rows: Tensor, weight: Tensor, ends: Tensor) -> Tensor:
