@@ -172,25 +172,29 @@ def read(path: str | Path, sets: list[str] | tuple[str, ...] = ()) -> Recipe:
     return recipe
 
 
-def build(kind: type, values: dict[str, Any], where: str = "") -> Any:
-    """Nested tables -> nested settings, each name and type checked."""
+def build(kind: type, values: dict[str, Any], where: str = "", base: Any = None) -> Any:
+    """Nested tables -> nested settings, each name and type checked; what they leave out is as in `base`."""
+    base = kind() if base is None else base
     types_by_name = typing.get_type_hints(kind)
     if unknown := [name for name in values if name not in types_by_name]:
         raise InputError(_unknown(where + unknown[0], unknown[0], list(types_by_name)))
-    return kind(**{name: _checked(types_by_name[name], value, where + name) for name, value in values.items()})
+    checked = {
+        name: _checked(types_by_name[name], value, where + name, getattr(base, name)) for name, value in values.items()
+    }
+    return dataclasses.replace(base, **checked)
 
 
 def to_dict(recipe: Recipe) -> dict[str, Any]:
     return dataclasses.asdict(recipe)
 
 
-def _checked(kind: Any, value: Any, where: str) -> Any:
+def _checked(kind: Any, value: Any, where: str, base: Any = None) -> Any:
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
     if dataclasses.is_dataclass(kind):
         if not isinstance(value, dict):
             names = ", ".join(field.name for field in dataclasses.fields(kind))
             raise InputError(f"{where} is a table of {names}, not {value!r}")
-        return build(kind, value, where + ".")
+        return build(kind, value, where + ".", base)
     if origin is dict and isinstance(value, dict):
         if inner[1] is Any:
             return value
