@@ -11,6 +11,7 @@ from torch.testing import assert_close
 
 from ming_omni.config import AudioConfig
 from ming_omni.errors import InputError
+from ming_omni.inputs.frames import AudioProcessor
 from ming_omni.model.audio_encoder import AudioEncoder, sinusoids
 
 lengths_of_clips = st.lists(st.integers(1, 60), min_size=2, max_size=4)
@@ -94,14 +95,16 @@ def test_frames_become_a_quarter_as_many_tokens(encoder, frames, tokens):
     assert encoder.num_tokens(torch.tensor(frames)).item() == tokens
 
 
-@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize(("kernel", "stride"), [(3, 1), (3, 2), (3, 3), (1, 2), (5, 4), (2, 2), (4, 1)])
 @settings(max_examples=20, deadline=None)
 @given(frames=st.integers(1, 70))
-def test_the_promised_number_of_tokens_is_what_the_convolutions_give(stride, frames):
-    encoder = build(projector_stride=stride)
+def test_the_promised_number_of_tokens_is_what_the_convolutions_give(kernel, stride, frames):
+    encoder = build(projector_kernel=kernel, projector_stride=stride)
     with torch.no_grad():
         produced = encoder.projector(encoder.encode(mel(frames), torch.tensor([[frames]])).transpose(1, 2))
     assert produced.shape[1] == encoder.num_tokens(torch.tensor(frames)).item()
+    promised = AudioProcessor(projector_stride=stride, projector_kernel=kernel).num_tokens(frames)
+    assert promised == produced.shape[1]
 
 
 @settings(max_examples=20, deadline=None)

@@ -144,6 +144,17 @@ def test_native_routing_is_fp32_in_a_bf16_model_and_under_autocast():
     assert_close(routing.logits, x.bfloat16().float() @ moe.routers["text"].weight.float().T)
 
 
+def test_the_bias_keeps_its_precision_when_the_model_is_cast():
+    """The published scripts call `.to(dtype=torch.bfloat16)` on the loaded model."""
+    router = MoE(32, TINY).routers["image"]
+    fine = 1 + torch.arange(8) / 1000  # bf16 has steps of 1/128 here
+    router.bias.data.copy_(fine)
+    router.to(torch.bfloat16)
+    assert router.weight.dtype == torch.bfloat16
+    assert torch.equal(router.bias, fine) and not router.bias.requires_grad
+    assert router.to("meta").bias.is_meta
+
+
 def test_reference_routing_repeats_the_published_roundings():
     """Spec N4: logits, scores, bias and their sum in bf16; the normalising sum and the weights in fp32."""
     torch.manual_seed(0)

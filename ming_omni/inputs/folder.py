@@ -56,7 +56,7 @@ def write(processor, folder: Path) -> None:
         "processor_class": type(processor).__name__,
         **vars(processor.image_processor),
         "whisper_frontend_args": {"n_mels": sounds.num_mel_bins},
-        "ming_audio": {"projector_stride": sounds.projector_stride, "max_seconds": sounds.max_seconds},
+        "ming_audio": {name: value for name, value in vars(sounds).items() if name != "num_mel_bins"},
         "ming_video": video,
         "ming_chat_format": processor.chat_format,
         "ming_system_prompt": processor.template.default_system,
@@ -81,6 +81,7 @@ def audio_processor(config: MingConfig | None, **settings) -> AudioProcessor:
         settings = {
             "num_mel_bins": audio.num_mel_bins,
             "projector_stride": audio.projector_stride,
+            "projector_kernel": audio.projector_kernel,
             "max_seconds": audio.max_positions / POSITIONS_PER_SECOND,
         } | settings
     return AudioProcessor(**settings)

@@ -12,9 +12,16 @@ from ming_omni.inputs.sanm import sanm_features
 
 
 class AudioProcessor:
-    def __init__(self, num_mel_bins: int = 128, projector_stride: int = 2, max_seconds: float = 300.0):
+    def __init__(
+        self,
+        num_mel_bins: int = 128,
+        projector_stride: int = 2,
+        projector_kernel: int = 3,
+        max_seconds: float = 300.0,
+    ):
         """max_seconds  the longest clip the encoder has positions for (published: 15,000 of 20 ms)."""
-        self.num_mel_bins, self.projector_stride, self.max_seconds = num_mel_bins, projector_stride, max_seconds
+        self.num_mel_bins, self.max_seconds = num_mel_bins, max_seconds
+        self.projector_stride, self.projector_kernel = projector_stride, projector_kernel
 
     def __call__(self, clips: Sequence[Tensor], use_whisper_encoder: bool = True) -> tuple[Tensor, Tensor]:
         """Clips one after another along time: features (1, ΣF, M), lengths (1, n)."""
@@ -26,4 +33,4 @@ class AudioProcessor:
         if not use_whisper_encoder:
             return num_frames
         encoded = (num_frames - 1) // 2 + 1
-        return (encoded - 1) // self.projector_stride + 1
+        return (encoded - self.projector_kernel % 2) // self.projector_stride + 1

@@ -103,7 +103,8 @@ class AudioEncoder(Part):
 
     def num_tokens(self, frames: Tensor) -> Tensor:
         """Mel frames of each clip -> audio tokens of each clip."""
-        return (self._halved(frames) - 1) // self.config.projector_stride + 1
+        # The convolution is padded by half its kernel, rounded down: an even kernel gives one position more.
+        return (self._halved(frames) - self.config.projector_kernel % 2) // self.config.projector_stride + 1
 
     @staticmethod
     def _halved(frames: Tensor) -> Tensor:

@@ -72,6 +72,14 @@ class Router(nn.Module):
     def reset_parameters(self) -> None:
         nn.init.kaiming_uniform_(self.weight, a=5**0.5)
 
+    def _apply(self, fn, recurse: bool = True):
+        # The bias follows the model to its device but never to its dtype: bf16 would round small moves away.
+        bias = self.bias.data
+        super()._apply(fn, recurse)
+        if self.bias.dtype != bias.dtype:
+            self.bias.data = bias.to(self.bias.device)
+        return self
+
     def forward(self) -> tuple[Tensor, Tensor]:
         """Weight (E, D) and bias (E,); a call, so that offloaded routers are fetched."""
         return self.weight, self.bias
