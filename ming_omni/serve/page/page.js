@@ -225,6 +225,7 @@ $("composer").onsubmit = (event) => { event.preventDefault(); send(); };
 $("stop").onclick = () => state.running?.abort();
 $("new").onclick = clear;
 $("settings-open").onclick = () => $("settings").showModal();
+$("settings").onclose = () => text.focus();
 $("files").onchange = async () => { await attach([...$("files").files]); $("files").value = ""; };
 text.oninput = fit;
 text.onkeydown = (event) => {
