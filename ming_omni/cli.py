@@ -186,11 +186,10 @@ def speak(
     seed: Seed = None,
 ):
     """Say a text aloud."""
-    from ming_omni.ming import Ming
+    from ming_omni.checkpoint.talker import load_speaker
     from ming_omni.speak.commands import speak as say
 
-    speaker = Ming.load(model).speaker
-    say(speaker, text, voice=voice, speed=speed, seed=seed, path=output, sample_rate_hz=rate, play=play)
+    say(load_speaker(model), text, voice=voice, speed=speed, seed=seed, path=output, sample_rate_hz=rate, play=play)
 
 
 @voices.command("list")

@@ -52,7 +52,7 @@ class ThinkerConfig(PreTrainedConfig):
     numerics: Literal["native", "reference"] = "native"
     """native: fp32 router and rotary tables; reference: the roundings of the published scripts (spec 0.3)."""
     video_positions: Literal["published", "3d"] = "published"
-    """published: videos start at `video_start_token`, which the release sets to `</image>` (spec Q1); 3d: at `<video>`."""
+    """published: videos start at `video_start_token`, set to `</image>` by the release (spec Q1); 3d: at `<video>`."""
     image_patch_token: int = 293
     image_start_token: int = 294
     video_patch_token: int = 311

@@ -117,6 +117,8 @@ def load_speaker(name: str | Path = "nano", device: str | None = None, dtype: to
     if name == "tiny":
         return tiny_speaker()
     folder = detect.locate(name)
+    if find(folder) is None:
+        raise InputError(f"{Path(name).name} has no talker")
     return Speaker.of(
         load(folder, device=device or ("cuda" if torch.cuda.is_available() else "cpu"), dtype=dtype), folder
     )
