@@ -9,15 +9,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from torch.testing import assert_close
 
-from ming_omni import config
+from ming_omni import checkpoint, config
+from ming_omni.errors import InputError
 from ming_omni.model.layers import KVCache
 from ming_omni.model.thinker import Thinker
 from ming_omni.nano import MARKERS, build_base, q4_1, q8_0, routed_experts, tokenizer, unpermute
 from ming_omni.packed import Packed, pack, unpack
+from ming_omni.packed.thinker import PackedThinker
 
 ROOT = Path(__file__).parent.parent
 NANO = ROOT / "ming_omni" / "weights" / "nano"
@@ -44,12 +47,13 @@ def recorded() -> dict[str, torch.Tensor]:
 
 
 @cache
+def plain():
+    """Nano unfolded to fp32 modules."""
+    return checkpoint.load("nano")
+
+
 def thinker() -> Thinker:
-    """Nano with plain fp32 weights."""
-    c = config.MingConfig.from_pretrained(NANO).thinker
-    model = Thinker(c).eval()
-    model.load_state_dict(weights() | {"head.weight": weights()["embedding.weight"]})
-    return model
+    return plain().thinker
 
 
 @torch.no_grad()
@@ -209,3 +213,42 @@ def test_the_shipped_base_is_what_the_build_makes(tmp_path):
     build_base(tmp_path, Path(source) if source else None)
     for name in ("base-1.safetensors", "base-2.safetensors", "embedding.safetensors", "tokenizer.json", "config.json"):
         assert (tmp_path / name).read_bytes() == (NANO / name).read_bytes(), name
+
+
+# Loaded as users load it
+
+
+def test_loading_keeps_the_thinker_packed_for_chat_and_unfolds_it_for_everything_else():
+    assert isinstance(checkpoint.load("nano", packed=None).thinker, PackedThinker)
+    assert isinstance(checkpoint.load("nano", packed=None, dtype="bfloat16").thinker, Thinker)
+    assert isinstance(thinker(), Thinker)
+
+
+def test_a_packed_model_is_saved_as_it_was_stored(tmp_path):
+    model = checkpoint.load("nano", packed=True)
+    model.save_pretrained(tmp_path)
+    again = {name: tensor for file in tmp_path.glob("*.safetensors") for name, tensor in load_file(file).items()}
+    assert again.keys() == stored().keys()
+    assert all(torch.equal(again[name], tensor) for name, tensor in stored().items())
+    assert isinstance(checkpoint.load(tmp_path, packed=None).thinker, PackedThinker)
+
+
+def test_a_lora_adapter_learns_on_the_unfolded_weights():
+    adapted = get_peft_model(plain(), LoraConfig(r=2, target_modules=["qkv"]))
+    ids = recorded()["0.ids"][None, :8]
+    optimizer = torch.optim.SGD([p for p in adapted.parameters() if p.requires_grad], lr=0.01)
+    losses = []
+    for _ in range(3):
+        loss = adapted(input_ids=ids, labels=ids).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    adapted.unload()
+    assert losses[-1] < losses[0]
+
+
+def test_a_folder_that_is_not_packed_cannot_stay_packed(tmp_path):
+    checkpoint.load("tiny").save_pretrained(tmp_path)
+    with pytest.raises(InputError, match="is not packed"):
+        checkpoint.load(tmp_path, packed=True)
