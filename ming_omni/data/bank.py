@@ -108,7 +108,7 @@ class Stock:
     photos: list[int] = field(default_factory=list)
 
     def units(self) -> set[str]:
-        """Names of everything that belongs to this split alone, so that leaks can be looked for; shapes are everybody's."""
+        """Names of all that belongs to this split alone, to look for leaks; shapes are everybody's."""
         bank = self.bank
         keys = [bank.keys[i] for indexes in self.sprites.values() for i in indexes]
         found = {f"sprite:{concept}/{style}" for concept, style in keys if style != "shape"}
