@@ -63,9 +63,9 @@ def test_modalities_are_counted_apart():
 
 def test_a_sequence_is_balanced_in_itself_only_when_asked():
     logits, chosen = [[1.0, 0.0]] * 2 + [[0.0, 1.0]] * 2, [[0], [0], [1], [1]]
-    layer, sequence = routing(logits, chosen), torch.tensor([0, 0, 1, 1])
+    layer = routing(logits, chosen)
     batch_wise = auxiliary_loss(layer, EVEN)
-    by_sequence = auxiliary_loss(layer, EVEN, sequence, torch.tensor([2, 0, 0]))
+    by_sequence = auxiliary_loss(layer, EVEN, [2, 2], torch.tensor([2, 0, 0]))
     assert_close(batch_wise, torch.tensor(1.0))
     share = 1 / (1 + math.exp(-1)) / (1 / (1 + math.exp(-1)) + 0.5)
     assert_close(by_sequence, torch.tensor(2 * share))

@@ -8,7 +8,7 @@ router, and a bias on the choice, which moves after every step and bends nothing
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -48,7 +48,7 @@ def alone(tensor: Tensor) -> Tensor:
 def auxiliary_loss(
     routing: Routing,
     strengths: Strengths,
-    sequence: Tensor | None = None,
+    lengths: Sequence[int] | None = None,
     num_sequences: Tensor | None = None,
     total: Callable[[Tensor], Tensor] = alone,
 ) -> Tensor:
@@ -57,7 +57,7 @@ def auxiliary_loss(
     f_i = E / (A T) * how often expert i was chosen; P_i = mean share of expert i in a token's scores. The gradient
     flows through P: an expert used too often gets lower scores.
 
-    sequence       (T,) which sequence each token belongs to; None: the batch counts as one
+    lengths        of the sequences that the T tokens are, one after another; None: the batch counts as one
     num_sequences  (3,) how many sequences of the whole step hold tokens of each modality
     total          sums counts over all processes; needed only when the batch counts as one
     """
@@ -66,15 +66,17 @@ def auxiliary_loss(
     shares = scores / scores.sum(-1, keepdim=True)  # (T, E)
     group = torch.zeros_like(routing.chosen[:, 0]) if routing.modality is None else routing.modality
     num_rows = 1
-    if sequence is not None:
-        num_rows = int(sequence[-1]) + 1
-        group = sequence * len(MODALITIES) + group
+    if lengths is not None:
+        num_rows = len(lengths)
+        repeats = torch.tensor(lengths, device=group.device)
+        rows = torch.arange(num_rows, device=group.device)
+        group = rows.repeat_interleave(repeats, output_size=len(group)) * len(MODALITIES) + group
     chosen = torch.zeros_like(shares).scatter(1, routing.chosen, 1.0)
     if routing.mask is not None:
         chosen, shares = chosen * routing.mask[:, None], shares * routing.mask[:, None]
     none = shares.new_zeros(num_rows * len(MODALITIES), num_experts)
     counts = none.index_add(0, group, chosen)  # (G, E)
-    if sequence is None:
+    if lengths is None:
         counts = total(counts)
     num_tokens = (counts.sum(-1, keepdim=True) / num_chosen).clamp(min=1)
     f = num_experts / (num_chosen * num_tokens) * counts

@@ -98,16 +98,18 @@ class Learner(nn.Module):
             return output.hidden, {}
         self.loads.add(output.routing)
         settings = self.recipe.balance
-        sequence = num_sequences = None
-        if settings.mode == "sequence":
-            count = torch.tensor(lengths, device=output.hidden.device)
-            sequence = torch.repeat_interleave(torch.arange(len(lengths), device=count.device), count)
-            num_sequences = totals.present
+        by_sequence = settings.mode == "sequence"
         auxiliary = [
-            balance.auxiliary_loss(layer, settings.auxiliary, sequence, num_sequences, self.sum_processes)
+            balance.auxiliary_loss(
+                layer,
+                settings.auxiliary,
+                lengths if by_sequence else None,
+                totals.present if by_sequence else None,
+                self.sum_processes,
+            )
             for layer in output.routing
         ]
-        scale = 1 if settings.mode == "sequence" else 1 / totals.num_batches
+        scale = 1 if by_sequence else 1 / totals.num_batches
         z_losses = [settings.z_loss * balance.z_loss(layer, totals.num_tokens) for layer in output.routing]
         costs = {"balance/auxiliary": scale * torch.stack(auxiliary).sum(), "balance/z": torch.stack(z_losses).sum()}
         return output.hidden, costs

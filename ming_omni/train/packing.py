@@ -46,10 +46,6 @@ class Packed:
     deltas: list[int]
     """What a token after the end of a sequence adds to its length to find its position."""
 
-    def sequence(self) -> Tensor:
-        """(T,) which sequence each token belongs to."""
-        return torch.repeat_interleave(torch.arange(len(self.lengths)), torch.tensor(self.lengths))
-
 
 def pack(rows: Sequence[Mapping[str, Tensor]], config: ThinkerConfig) -> Packed:
     """Inputs of single prompts, without padding -> one packed row."""
