@@ -40,6 +40,8 @@ PAGE_HEADERS = {
 }
 MAX_BODY_BYTES = 64_000_000
 GRACE_SECONDS = 30.0
+KEEP_ALIVE_SECONDS = 75
+"""Longer than clients keep idle connections, so that it is they who hang up and no request meets a closed one."""
 
 
 def build(ming: Ming, max_body_bytes: int = MAX_BODY_BYTES) -> FastAPI:
@@ -201,6 +203,8 @@ class Server(uvicorn.Server):
 def run(ming: Ming, host: str = "127.0.0.1", port: int = 8000, **options) -> None:
     """Serve until a signal says otherwise."""
     app = build(ming, **options)
-    config = uvicorn.Config(app, host, port, log_level="warning", timeout_graceful_shutdown=5)
+    config = uvicorn.Config(
+        app, host, port, log_level="warning", timeout_keep_alive=KEEP_ALIVE_SECONDS, timeout_graceful_shutdown=5
+    )
     print(f"{ming.name} on http://{host}:{port}", flush=True)
     Server(config, app).run()
