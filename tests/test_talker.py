@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch.testing import assert_close
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ming_omni.config import TalkerConfig, talker_nano, talker_preview
 from ming_omni.model.flow import speech_grid
@@ -92,9 +93,28 @@ def test_guidance_moves_past_the_conditional_velocity(talker):
     with torch.inference_mode():
         conditional = talker.flow(patch, time, hidden, history)
         unconditional = talker.flow(patch, time, torch.zeros_like(hidden), history)
-        guided = talker.flow.guided(patch, time, hidden, history, 2.0)
+        guided = talker.flow.guided(time[None], hidden, history, 2.0)(patch, 0)
         assert_close(guided, 3 * conditional - 2 * unconditional, atol=1e-5, rtol=1e-4)
-        assert_close(talker.flow.guided(patch, time, hidden, history, 0.0), conditional)
+        assert_close(talker.flow.guided(time[None], hidden, history, 0.0)(patch, 0), conditional)
+
+
+@pytest.mark.parametrize("guidance", [0.0, 2.0])
+def test_more_flow_steps_compute_no_more_tables(guidance):
+    """Times, conditions and rotary angles are the same for every patch on the way, so a step computes them once."""
+
+    class Sines(TorchDispatchMode):
+        count = 0
+
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            self.count += function is torch.ops.aten.sin.default
+            return function(*args, **(kwargs or {}))
+
+    talker, counts = Talker(TalkerConfig(guidance=guidance)).eval(), []
+    for steps in (1, 10):
+        with torch.no_grad(), Sines() as sines:
+            talker.sample(torch.ones(1, 64), torch.zeros(1, *PATCH), torch.zeros(1, *PATCH), talker.time_grid(steps))
+        counts.append(sines.count)
+    assert counts == [2, 2]  # of time and of position
 
 
 def test_the_published_time_grid_is_dense_near_the_noise():

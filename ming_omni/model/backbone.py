@@ -50,7 +50,10 @@ class Rows:
         heads = torch.arange(self.cache.keys.shape[2], device=self.slots.device)
         self.places = (self.slots[:, None, None], heads[:, None], positions[:, None])  # broadcast to (R, K, T)
         seen = torch.arange(self.extent, device=self.slots.device) <= positions[:, None, :, None]  # (R, 1, T, S)
-        self.seen = seen.repeat(1, 1, self.cache.num_shared, 1)
+        seen = seen.repeat(1, 1, self.cache.num_shared, 1)
+        # Numbers rather than truths, which every layer would turn into numbers again.
+        self.bias = torch.zeros(seen.shape, dtype=self.cache.keys.dtype, device=seen.device)
+        self.bias.masked_fill_(~seen, float("-inf"))
         return positions
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -61,7 +64,7 @@ class Rows:
         values = values[:, :, : self.extent].index_select(0, self.slots)
         # The query heads of one key head become its queries, so that no key is copied per head.
         grouped = q.reshape(q.shape[0], k.shape[1], -1, q.shape[3])  # (R, K, H / K * T, C)
-        return F.scaled_dot_product_attention(grouped, keys, values, attn_mask=self.seen).reshape(q.shape)
+        return F.scaled_dot_product_attention(grouped, keys, values, attn_mask=self.bias).reshape(q.shape)
 
     def advance(self, num_tokens: int) -> None:
         self.cache.lengths.index_add_(0, self.slots, torch.full_like(self.slots, num_tokens))

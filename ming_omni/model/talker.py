@@ -6,7 +6,9 @@ patch into the language model's next input; the AudioVAE turns it into samples; 
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -25,7 +27,7 @@ ROTARY_BASE = 10_000.0
 
 
 def rotate_pairs(x: Tensor, cos: Tensor, sin: Tensor, num_heads: int | None) -> Tensor:
-    """Turn channels (2i, 2i + 1) of x (..., L, H, C), in all heads or some, by cos and signed sin (L, 1, C)."""
+    """Turn channels (2i, 2i + 1) of x (..., H, C), in all heads or some, by cos and signed sin (..., 1, C)."""
     if num_heads is not None:
         return torch.cat([rotate_pairs(x[..., :num_heads, :], cos, sin, None), x[..., num_heads:, :]], -2)
     swapped = x.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
@@ -45,10 +47,10 @@ class LatentAttention(nn.Module):
 
     def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
         heads = self.config.num_attention_heads
-        q, k, v = self.qkv(x).unflatten(-1, (3, heads, -1)).unbind(2)  # (N, L, H, C) each
+        qk, v = self.qkv(x).unflatten(-1, (3, heads, -1)).split((2, 1), 2)  # (N, L, 2, H, C), (N, L, 1, H, C)
         if self.config.use_qk_norm:
-            q, k = self.q_norm(q), self.k_norm(k)
-        q, k = rotate_pairs(torch.stack([q, k]), *rotary, self.config.rotary_heads)
+            qk = torch.stack([self.q_norm(qk[:, :, 0]), self.k_norm(qk[:, :, 1])], 2)
+        q, k, v = *rotate_pairs(qk, *rotary, self.config.rotary_heads).unbind(2), v[:, :, 0]  # (N, L, H, C) each
         mixed = F.scaled_dot_product_attention(*(t.transpose(1, 2) for t in (q, k, v)))  # (N, H, L, C)
         return self.out(mixed.transpose(1, 2).flatten(2))
 
@@ -85,20 +87,24 @@ class LatentTransformer(nn.Module):
 
     def forward(self, lead: Tensor, latents: Tensor) -> Tensor:
         """lead (N, D), latents (N, L, Z) -> (N, 1 + L, out)."""
-        x = torch.cat([lead[:, None], self.embed(latents)], 1)
-        rotary = self._rotary(x.shape[1], x)
-        for block in self.blocks:
-            x = block(x, rotary)
-        return self.out(self.norm(x))
+        tokens = torch.cat([lead[:, None], self.embed(latents)], 1)
+        return self.mix(tokens, self.rotary(tokens.shape[1], tokens))
 
-    def _rotary(self, length: int, like: Tensor) -> tuple[Tensor, Tensor]:
-        """cos, signed sin (L, 1, C): fp32, or rounded to the model's dtype at every stage as published (spec Q74)."""
+    def mix(self, tokens: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
+        """Embedded tokens (N, 1 + L, D) -> outputs (N, 1 + L, out)."""
+        for block in self.blocks:
+            tokens = block(tokens, rotary)
+        return self.out(self.norm(tokens))
+
+    def rotary(self, length: int, like: Tensor) -> tuple[Tensor, Tensor]:
+        """cos, signed sin (L, 1, 1, C): fp32, or rounded to the model's dtype at every stage as published (Q74)."""
         dtype = like.dtype if self.config.numerics == "reference" else torch.float32
         channels = self.config.head_dim
         exponents = torch.arange(0, channels, 2, dtype=torch.float32, device=like.device) / channels
         angles = torch.arange(length, device=like.device).to(dtype)[:, None] * (ROTARY_BASE**-exponents).to(dtype)
         cos, sin = angles.cos(), angles.sin()
-        return torch.stack([cos, cos], -1).flatten(-2)[:, None], torch.stack([-sin, sin], -1).flatten(-2)[:, None]
+        pairs = torch.stack([cos, cos], -1), torch.stack([-sin, sin], -1)  # (L, C / 2, 2) each
+        return pairs[0].flatten(1)[:, None, None], pairs[1].flatten(1)[:, None, None]
 
 
 class FlowHead(nn.Module):
@@ -113,22 +119,42 @@ class FlowHead(nn.Module):
 
     def outputs(self, patch: Tensor, time: Tensor, hidden: Tensor, history: Tensor) -> Tensor:
         """patch, history (N, p, Z), time () or (N,), hidden (N, D) -> all 1 + 2p outputs (N, 1 + 2p, Z)."""
-        lead = self._embed_time(time, hidden.dtype) + self.condition(hidden)
-        return self.body(lead, torch.cat([history, patch], 1))
+        return self.body(self._lead(time, hidden), torch.cat([history, patch], 1))
 
     def forward(self, patch: Tensor, time: Tensor, hidden: Tensor, history: Tensor) -> Tensor:
         """The velocity (N, p, Z): the outputs at the patch itself."""
         return self.outputs(patch, time, hidden, history)[:, -patch.shape[1] :]
 
-    def guided(self, patch: Tensor, time: Tensor, hidden: Tensor, history: Tensor, guidance: float) -> Tensor:
-        """Both branches in one batch; the unconditional one keeps the history and loses the state."""
-        if guidance < 1e-5:
-            return self(patch, time, hidden, history)
-        twice = (x.repeat(2, 1, 1) for x in (patch, history))
-        hidden = torch.cat([hidden, torch.zeros_like(hidden)])
-        patch, history = twice
-        conditional, unconditional = self(patch, time, hidden, history).chunk(2)
-        return conditional + guidance * (conditional - unconditional)
+    def guided(
+        self, times: Tensor, hidden: Tensor, history: Tensor, guidance: float
+    ) -> Callable[[Tensor, int], Tensor]:
+        """The guided velocity as a function of the patch (N, p, Z) and of which of the times (steps,) it is.
+
+        Whatever the patch does not change is computed here, once for all times. Both branches run in one batch; the
+        unconditional one keeps the history and loses the state.
+        """
+        is_guided = guidance >= 1e-5
+        if is_guided:
+            hidden = torch.cat([hidden, torch.zeros_like(hidden)])
+        leads = self._lead(times[:, None], hidden)[:, :, None]  # (steps, N or 2N, 1, D)
+        branches = hidden.shape[0] // history.shape[0]
+        before = self.body.embed(history).repeat(branches, 1, 1)
+        length = history.shape[1]
+        rotary = self.body.rotary(1 + 2 * length, before)
+
+        def velocity(patch: Tensor, index: int) -> Tensor:
+            tokens = torch.cat([leads[index], before, self.body.embed(patch).repeat(branches, 1, 1)], 1)
+            out = self.body.mix(tokens, rotary)[:, -length:]
+            if not is_guided:
+                return out
+            conditional, unconditional = out.chunk(2)
+            return conditional + guidance * (conditional - unconditional)
+
+        return velocity
+
+    def _lead(self, time: Tensor, hidden: Tensor) -> Tensor:
+        """Time and condition make the leading token: time (..., N or 1), hidden (N, D) -> (..., N, D)."""
+        return self._embed_time(time, hidden.dtype) + self.condition(hidden)
 
     def _embed_time(self, time: Tensor, dtype: torch.dtype) -> Tensor:
         half = TIME_CHANNELS // 2
@@ -230,13 +256,8 @@ class Talker(PreTrainedModel):
 
     def sample(self, hidden: Tensor, history: Tensor, noise: Tensor, grid: Tensor) -> Tensor:
         """Follow the flow from noise (R, p, Z) to a patch, given the state (R, D) and the patch before."""
-
-        def velocity(patch: Tensor, time: Tensor) -> Tensor:
-            return self.flow.guided(patch, time, hidden, history, self.config.guidance)
-
-        patch = noise
-        for patch in euler(velocity, noise, grid):  # noqa: B007 - the last one is the patch
-            pass
+        velocity, steps = self.flow.guided(grid[:-1], hidden, history, self.config.guidance), itertools.count()
+        *_, patch = euler(lambda patch, _: velocity(patch, next(steps)), noise, grid)
         return patch
 
     def time_grid(self, steps: int | None = None) -> Tensor:
