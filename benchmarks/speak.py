@@ -37,7 +37,7 @@ class Plan:
     device: str = "cpu"
     batches: tuple[int, ...] = (1, 2)
     num_patches: int = 8
-    compile: bool = False
+    compile: str | None = None  # a mode of torch.compile
     until: float = float("inf")
 
     @property
@@ -98,7 +98,7 @@ def measure(plan: Plan):
     yield {"check": "fast step against plain step", "relative_difference": steps_agree(talker)}
     yield from _times(plan, talker, "fast", make(talker, most), plan.batches)
     if plan.compile and plan.has_time:
-        fuse(talker)
+        fuse(talker, plan.compile)
         yield from _times(plan, talker, "compiled", make(talker, most), plan.batches)
 
 
@@ -167,7 +167,13 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 2, 4, 8])
     parser.add_argument("--patches", type=int, default=40, help="length of a timed sentence")
-    parser.add_argument("--compile", action="store_true", help="then once more with compiled blocks")
+    parser.add_argument(
+        "--compile",
+        nargs="?",
+        const="default",
+        choices=("default", "max-autotune-no-cudagraphs"),
+        help="then once more with compiled blocks; the second mode also tries out matrix products, for minutes",
+    )
     parser.add_argument("--budget", type=float, default=120, help="seconds after which nothing new is started")
     parser.add_argument("--output", help="a JSON file for all figures together")
     options = parser.parse_args()

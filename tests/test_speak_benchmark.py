@@ -1,9 +1,14 @@
 """The talker's benchmark runs at tiny size, and says what it promises."""
 
+import shutil
+
 import pytest
 import torch
 
 from benchmarks.speak import Plan, measure
+from ming_omni.config import TalkerConfig
+from ming_omni.model.talker import Talker
+from ming_omni.speak.steps import fuse
 
 
 def test_the_benchmark_checks_and_times_the_tiny_talker():
@@ -13,6 +18,22 @@ def test_the_benchmark_checks_and_times_the_tiny_talker():
     batches = [f for f in figures if "batch" in f]
     assert [f["batch"] for f in batches] == [1, 2]
     assert all(f["rtf_total"] == pytest.approx(f["rtf"] / f["batch"]) for f in batches)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="compiling needs a compiler")
+def test_compiled_blocks_speak_like_plain_ones_in_batches_of_any_size():
+    torch.manual_seed(0)
+    talker = Talker(TalkerConfig(steps=2)).eval()
+    inputs = [(torch.randn(n, 64), torch.randn(n, 4, 64), torch.randn(n, 4, 64)) for n in (1, 2, 4, 8, 16)]
+    with torch.inference_mode():
+        plain = [talker.sample(*rows, talker.time_grid()) for rows in inputs]
+        fuse(talker)
+        with torch._dynamo.config.patch(fail_on_recompile_limit_hit=True):
+            fused = [talker.sample(*rows, talker.time_grid()) for rows in inputs]
+            assert all(talker.aggregator(patch).isfinite().all() for patch in fused)
+    for a, b in zip(plain, fused, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
 
 
 def test_nothing_is_started_once_the_time_is_up():

@@ -102,8 +102,13 @@ def make(talker: Talker, num_slots: int) -> Steps:
     return (GraphSteps if talker.device.type == "cuda" else PlainSteps)(talker, num_slots)
 
 
-def fuse(talker: Talker) -> None:
-    """Compile the block that flow head and aggregator repeat: half a minute for about a third of the step's kernels."""
+def fuse(talker: Talker, mode: str | None = None) -> None:
+    """Compile the block that flow head and aggregator repeat: half a minute for about a third of the step's kernels.
+
+    mode  of `torch.compile`: "max-autotune-no-cudagraphs" also tries out matrix products, which takes minutes
+    """
+    # One version for each number of sentences, in each of the two parts.
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 2 * len(BATCHES) + 2)
     for part in (talker.flow, talker.aggregator):
         for block in part.body.blocks:
-            block.compile(dynamic=False)
+            block.compile(dynamic=False, mode=mode)
