@@ -145,11 +145,14 @@ def test_an_answer_that_fails_inside_ends_its_stream_with_an_error(served, http,
 
 
 def test_answers_at_work_are_finished_and_new_ones_refused_while_shutting_down():
-    with serving(tiny_ming(), grace_seconds=20) as served, httpx.Client(base_url=served.url, timeout=60) as http:
+    with serving(tiny_ming(), grace_seconds=100) as served, httpx.Client(base_url=served.url, timeout=60) as http:
         got = {}
-        thread = threading.Thread(
-            target=lambda: got.update(httpx.post(f"{served.url}/v1/chat/completions", json=chat(max_tokens=300)).json())
-        )
+
+        def ask() -> None:
+            answer = httpx.post(f"{served.url}/v1/chat/completions", json=chat(max_tokens=300), timeout=100)
+            got.update(answer.json())
+
+        thread = threading.Thread(target=ask)
         http.get("/health")  # so that a connection is open
         thread.start()
         until(lambda: served.engine.scheduler.running)
@@ -157,7 +160,7 @@ def test_answers_at_work_are_finished_and_new_ones_refused_while_shutting_down()
         refused = http.post("/v1/chat/completions", json=chat())
         assert refused.status_code == 503 and "shutting down" in refused.json()["error"]["message"]
         assert http.get("/health").status_code == 503
-        thread.join(30)
+        thread.join(100)
         assert got["choices"][0]["finish_reason"] == "length" and got["usage"]["completion_tokens"] == 300
         until(lambda: not served.server.started or served.server.should_exit)
 
