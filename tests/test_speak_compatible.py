@@ -135,6 +135,13 @@ def test_bf16_and_reference_numerics_load_and_stay_close(folder):
     assert not torch.equal(native, reference)
 
 
+def test_a_language_models_unused_output_matrix_is_left_alone(folder, tmp_path):
+    shutil.copytree(folder / "talker", tmp_path / "talker", copy_function=shutil.copyfile)
+    file = tmp_path / "talker" / "model.safetensors"
+    save_file(load_file(file) | {"lm_head.weight": torch.zeros(160, 64)}, file)
+    assert checkpoint.load(tmp_path).backbone.embedding.weight.shape == (160, 64)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
