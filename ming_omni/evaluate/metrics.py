@@ -135,32 +135,26 @@ def _exact(text: Sequence[str], entities: Sequence[Entity]) -> list[tuple[int, E
 
 
 def _alike(text: Sequence[str], entities: Sequence[Entity]) -> list[tuple[int, Entity]]:
-    """Passages that resemble an entity, from left to right; passages of one entity do not overlap."""
-    text = tuple(text)
-    found = set()
-    for entity in entities:
-        start = 0
-        while start < len(text):
-            passage, size = _passage(text, start, entity)
-            if size:
-                found.add((start, passage))
-            start += max(size, 1)
-    return sorted(found, key=lambda item: (item[0], len(item[1])))
+    """Where an entity stands, and passages elsewhere that resemble one, from left to right.
 
-
-def _passage(text: Entity, start: int, entity: Entity) -> tuple[Entity, int]:
-    """The passage at `start` that resembles the entity, and where the search goes on after it; size 0: there is none.
-
-    Passages of the entity's own length are tried first, then shorter ones, then longer ones, as far as the text goes.
+    Passages of one entity do not overlap; of those that do, the one with fewer differences counts.
     """
-    length = len(entity)
-    most = math.ceil(length / 2) - 1
-    sizes = [length, *range(length - 1, max(1, length - most) - 1, -1), *range(length + 1, length + most + 1)]
-    for size in sizes:
-        window = text[start : start + size]
-        if len(window) < size:
-            break
-        if errors(entity, window).total <= most:
-            places = [i for i in range(size - length + 1) if window[i : i + length] == entity]
-            return (entity, places[0] + length) if places else (window, size)
-    return (), 0
+    from rapidfuzz.distance import Levenshtein
+
+    text = tuple(text)
+    found = set(_exact(text, entities))
+    for entity in entities:
+        length, most = len(entity), math.ceil(len(entity) / 2) - 1
+        taken = {i + k for i, e in found if e == entity for k in range(length)}
+        passages = []
+        for size in range(max(1, length - most), length + most + 1):
+            for start in range(len(text) - size + 1):
+                distance = Levenshtein.distance(entity, text[start : start + size], score_cutoff=most)
+                if distance <= most:
+                    passages.append((distance, abs(size - length), start, size))
+        for _, _, start, size in sorted(passages):
+            places = set(range(start, start + size))
+            if not places & taken:
+                taken |= places
+                found.add((start, text[start : start + size]))
+    return sorted(found, key=lambda item: (item[0], len(item[1])))

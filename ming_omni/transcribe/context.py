@@ -45,7 +45,10 @@ class Context:
         for word in words:
             if len(word) > MAX_WORD_CHARACTERS:
                 raise InputError(f"a word of a context has at most {MAX_WORD_CHARACTERS} characters: {word[:40]}...")
-        distinct = tuple({word.casefold(): word for word in reversed(words) if word}.values())[::-1]
+        known: dict[str, str] = {}
+        for word in filter(None, words):
+            known.setdefault(word.casefold(), word)
+        distinct = tuple(known.values())
         if len(distinct) > MAX_WORDS:
             raise InputError(f"a context has at most {MAX_WORDS} words, not {len(distinct)}")
         object.__setattr__(self, "topic", _tidy(self.topic))

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from rapidfuzz.distance import Levenshtein
 
 from ming_omni.transcribe.result import Leak, gap
-from ming_omni.transcribe.sounds import Sound, Unit, likeness, units
+from ming_omni.transcribe.sounds import Sound, Unit, likenesses, units
 
-SUPPORTED = 0.75
+SUPPORTED = 0.8
 """Likeness from which on a context word counts as heard; below, it is flagged,"""
-UNSUPPORTED = 0.5
+UNSUPPORTED = 0.55
 """and below this, removed. Measured by benchmarks/transcribe.py."""
 _SEPARATORS = " ,，、;；:："
 
@@ -67,13 +67,13 @@ def guard(plain: str, heard: str, words: Sequence[str]) -> Guarded:
     for block in blocks(before, after, found):
         inside = [o for o in found if block.h0 <= o.start < block.h1] if not block.is_equal else []
         claims = _claims(before[block.p0 : block.p1], after, inside)
-        taken, likely = [o for o, _, _, _ in claims], {o: score for o, _, _, score in claims}
-        stood = _text(plain, before, block.p0, block.p1).strip(_SEPARATORS)
+        taken = {o: (start, stop, score) for o, start, stop, score in claims}
         for o in inside:
             if o not in taken:
-                leaks.append(Leak(o.word, "removed", stood))
-            elif likely[o] < SUPPORTED:
-                leaks.append(Leak(o.word, "flagged", stood))
+                leaks.append(Leak(o.word, "removed", _unclaimed(plain, before, block, claims)))
+            elif taken[o][2] < SUPPORTED:
+                stood = _text(plain, before, block.p0 + taken[o][0], block.p0 + taken[o][1])
+                leaks.append(Leak(o.word, "flagged", stood.strip(_SEPARATORS)))
         if len(taken) == len(inside):
             piece = _text(heard, after, block.h0, block.h1)
         else:
@@ -95,7 +95,7 @@ def occurrences(units_heard: Sequence[Unit], words: Sequence[str]) -> list[Occur
     place = 0
     sizes = sorted({len(key) for key in spelled if key}, reverse=True)
     while place < len(keys):
-        size = next((n for n in sizes if tuple(keys[place : place + n]) in spelled), 0)
+        size = next((n for n in sizes if place + n <= len(keys) and tuple(keys[place : place + n]) in spelled), 0)
         if size:
             found.append(Occurrence(spelled[tuple(keys[place : place + size])], place, place + size))
         place += max(size, 1)
@@ -136,19 +136,25 @@ def _claims(stood: Sequence[Unit], after: Sequence[Unit], inside: Sequence[Occur
     """
     candidates = []
     for o in inside:
-        sound = Sound.of(after[o.start : o.stop])
         most = min(len(stood), o.stop - o.start + 3)
-        for size in range(1, most + 1):
-            for start in range(len(stood) - size + 1):
-                score = likeness(sound, Sound.of(stood[start : start + size]))
-                if score >= UNSUPPORTED:
-                    candidates.append((o, start, start + size, score))
+        places = [(i, i + n) for n in range(1, most + 1) for i in range(len(stood) - n + 1)]
+        passages = [Sound.of(stood[start:stop]) for start, stop in places]
+        scores = likenesses([Sound.of(after[o.start : o.stop])], passages)[0]
+        candidates += [(o, *place, float(score)) for place, score in zip(places, scores, strict=True)]
+    candidates = [claim for claim in candidates if claim[3] >= UNSUPPORTED]
     taken: list[Claim] = []
     for claim in sorted(candidates, key=lambda c: -c[3]):
         o, start, stop, _ = claim
         if all((o.stop <= q.start and stop <= a) or (q.stop <= o.start and b <= start) for q, a, b, _ in taken):
             taken.append(claim)
     return sorted(taken, key=lambda c: c[1])
+
+
+def _unclaimed(plain: str, before: Sequence[Unit], block: Block, claims: Sequence[Claim]) -> str:
+    """What a block of the plain answer says besides the passages that context words took."""
+    edges = [block.p0, *(block.p0 + edge for _, start, stop, _ in claims for edge in (start, stop)), block.p1]
+    rest = (_text(plain, before, *edges[i : i + 2]).strip(_SEPARATORS) for i in range(0, len(edges), 2))
+    return " ".join(filter(None, rest))
 
 
 def _rebuilt(plain: str, before: Sequence[Unit], block: Block, claims: Sequence[Claim]) -> str:

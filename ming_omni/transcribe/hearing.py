@@ -71,15 +71,16 @@ class Recognizer:
         prompt = self.prompt(speech, self.written)
         plain = self.ask(prompt, speech, work, self.written, is_scored=True, put=None if self.context else work.put)
         heard, text, leaks = plain, plain.text, ()
-        if self.context:
+        words = self.lexicon.plausible(plain.text)
+        if words or self.context.about:
             # The language is known by now: the second answer is text only.
-            words = self.lexicon.plausible(plain.text)
             again = self.prompt(speech, plain.written, self.context.about, words)
             for mine, known in zip(again.media, prompt.media, strict=True):
                 mine.tokens = known.tokens  # the same sound, encoded once
             heard = self.ask(again, speech, work, plain.written)
             found = guard(plain.text, heard.text, (*self.context.words, self.context.topic, self.context.text))
             text, leaks = found.text, found.leaks
+        if self.context:
             work.put(text)
         language, dialect = dialects.read(plain.written)
         return Segment(

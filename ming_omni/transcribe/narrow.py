@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ming_omni.transcribe.sounds import Sound, best_likeness, units, windows
+from ming_omni.transcribe.sounds import Sound, likenesses, units, windows
 
 MOST_WORDS = 40
 """A shorter list goes into the prompt as it is; the published examples have fewer than ten."""
@@ -28,7 +28,7 @@ class Lexicon:
             return self.words
         # A name is often written as more words than it has: `cooper netties`.
         passages = windows(units(answer), min(self._longest, 6) + 2)
-        likeness = best_likeness(self._sounds, passages)
+        likeness = likenesses(self._sounds, passages).max(1, initial=0.0)
         order = sorted(range(len(self.words)), key=lambda i: (-likeness[i], -len(self._sounds[i].letters), i))
         kept = [i for i in order[: self.most] if likeness[i] >= PLAUSIBLE]
         return tuple(self.words[i] for i in sorted(kept))

@@ -55,19 +55,39 @@ class Sound:
 
     letters: str
     code: str
-    """consonants as they are spoken (metaphone), for scripts with Latin letters"""
+    """what is spoken: consonants (metaphone) of Latin words, initials and finals of Chinese syllables"""
+    is_chinese: bool
+    """all of it"""
 
     @classmethod
     def of(cls, units: Sequence[Unit]) -> Sound:
-        return cls("".join(unit.letters for unit in units), "".join(_code(unit) for unit in units))
+        letters, code = "".join(unit.letters for unit in units), "".join(_code(unit) for unit in units)
+        return cls(letters, code, all(_is_chinese(unit) for unit in units))
 
     @property
     def is_silent(self) -> bool:
         return not self.letters
 
 
+def _is_chinese(unit: Unit) -> bool:
+    return unit.letters != unit.key and unit.letters.isascii() and len(unit.key) == 1
+
+
 def _code(unit: Unit) -> str:
-    return _metaphone(unit.letters) if unit.letters.isascii() and unit.key == unit.letters else unit.letters
+    if _is_chinese(unit):
+        return _syllable(unit.letters)
+    return _metaphone(unit.letters) if unit.letters.isascii() else unit.letters
+
+
+@lru_cache(maxsize=2048)
+def _syllable(pinyin: str) -> str:
+    """Initial and final, a letter each. Many speakers do not tell zh from z, or -ng from -n: here they are the same."""
+    initial = re.match("[^aeiouv]*", pinyin)[0]
+    final = re.sub("ng$", "n", pinyin[len(initial) :])
+    number = 0
+    for letter in final:
+        number = number * 27 + ord(letter) - ord("a") + 1
+    return initial[:1].upper() + chr(0x10000 + number)
 
 
 @lru_cache(maxsize=65_536)
@@ -79,28 +99,26 @@ def _metaphone(word: str) -> str:
 
 def likeness(sound: Sound, other: Sound) -> float:
     """0 to 1 for two sounds as wholes."""
-    if sound.is_silent or other.is_silent:
-        return 0.0
-    return float(_mixed(fuzz.ratio(sound.letters, other.letters), fuzz.ratio(sound.code, other.code)))
+    return float(likenesses([sound], [other])[0, 0])
 
 
-def best_likeness(sounds: Sequence[Sound], others: Sequence[Sound]) -> np.ndarray:
-    """(n,) for each sound, how much the most alike of the others resembles it."""
+def likenesses(sounds: Sequence[Sound], others: Sequence[Sound]) -> np.ndarray:
+    """(n, m) for each sound and each of the others."""
     if not sounds or not others:
-        return np.zeros(len(sounds))
+        return np.zeros((len(sounds), len(others)))
     letters, code = (
-        process.cdist([getattr(s, name) for s in sounds], [getattr(o, name) for o in others], scorer=fuzz.ratio)
+        process.cdist([getattr(s, name) for s in sounds], [getattr(o, name) for o in others], scorer=fuzz.ratio) / 100
         for name in ("letters", "code")
-    )  # (n, m) each
-    return np.where([s.is_silent for s in sounds], 0.0, _mixed(letters, code).max(1))
+    )
+    # Pinyin has so few letters that any two names share half of them.
+    are_chinese = np.outer([s.is_chinese for s in sounds], [o.is_chinese for o in others])
+    # Spelling and consonants both mislead, in different ways.
+    found = np.where(are_chinese, code, np.maximum(letters, (letters + code) / 2))
+    are_silent = np.array([s.is_silent for s in sounds])[:, None] | np.array([o.is_silent for o in others])
+    return np.where(are_silent, 0.0, found)
 
 
 def windows(units: Sequence[Unit], most: int) -> list[Sound]:
     """All distinct sounds of 1 to `most` units in a row."""
     sizes = range(1, min(most, len(units)) + 1)
     return list({Sound.of(units[i : i + n]): None for n in sizes for i in range(len(units) - n + 1)})
-
-
-def _mixed(letters, code):
-    """Spelling and consonants both mislead, in different ways."""
-    return np.maximum(letters, (letters + code) / 2) / 100
