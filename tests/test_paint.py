@@ -1,6 +1,7 @@
 """paint/: pictures from words and edits, what they report, and every kind of bad input."""
 
 import io
+import math
 import random
 
 import numpy as np
@@ -110,6 +111,12 @@ def test_progress_rises_to_one_with_previews_and_false_cancels(ming):
     assert seen == [0.25, 0.5, 0.75]
 
 
+def test_progress_counts_all_pictures_so_that_it_never_goes_back(ming):
+    seen = []
+    draw(ming, n=MAX_BATCH + 1, steps=2, on_step=lambda progress: seen.append(progress.fraction))
+    assert seen == [0.4, 0.8, 0.9, 1.0]
+
+
 # Sizes.
 
 
@@ -144,6 +151,8 @@ def test_a_model_of_the_published_size_paints_exactly_the_published_sizes(ming, 
         ({"size": "big"}, "width x height"),
         ({"size": "0x64"}, "cannot be painted"),
         ({"size": "99999x99999"}, "too large"),
+        ({"size": (64,)}, "cannot be painted"),
+        ({"size": (64, 64, 64)}, "cannot be painted"),
         ({"size": 64, "aspect": 1}, "not both"),
         ({"aspect": "100:1"}, "an aspect is"),
         ({"aspect": "wide"}, "an aspect is"),
@@ -156,6 +165,11 @@ def test_a_model_of_the_published_size_paints_exactly_the_published_sizes(ming, 
         ({"seed": 2**64}, "a seed lies"),
         ({"prompt": "  "}, "the prompt is empty"),
         ({"prompt": []}, "no prompt"),
+        ({"prompt": "a \udcff"}, "not valid Unicode"),
+        ({"negative": "a \udcff"}, "not valid Unicode"),
+        ({"text": "a \udcff"}, "not valid Unicode"),
+        ({"guidance": math.nan}, "finite"),
+        ({"guidance": math.inf}, "finite"),
     ],
 )
 def test_a_wish_that_cannot_be_met_is_one_clear_sentence(ming, options, reason):
@@ -356,3 +370,12 @@ def test_commands_write_numbered_files_and_say_the_seed(ming, tmp_path, capsys):
     assert Image.open(path).text["prompt"] == "make it blue"
     with pytest.raises(InputError, match="no folder"):
         paint_command(ming, "a cat", tmp_path / "nowhere/cat.png")
+
+
+@pytest.mark.parametrize(
+    "output, reason", [("a.xyz", "written as .xyz"), ("folder", "is a folder"), ("no/a.png", "no folder")]
+)
+def test_a_path_that_cannot_be_written_is_refused_before_painting(ming, tmp_path, output, reason):
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(InputError, match=reason):
+        paint_command(ming, "a cat", tmp_path / output, on_step=lambda step: pytest.fail("painted first"))

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image, ImageDraw
+from torch import nn
 
 from ming_omni.errors import InputError
 from ming_omni.inputs.processor import MingProcessor
@@ -138,6 +139,7 @@ def test_classes_take_the_colours_in_order_and_instances_take_all():
     [
         ((None, None, False, "red"), "name what"),
         (("cat", ["dog"], False, "red"), "name what"),
+        ((None, "cat", False, "red"), "name what"),
         ((" ", None, False, "red"), "is empty"),
         ((None, ["cat"], True, "red"), "one thing at a time"),
         ((None, ["x"] * 11, False, "red"), "at once, not 11"),
@@ -157,6 +159,53 @@ def test_masks_have_the_size_of_the_picture_and_never_overlap(ming, form):
     assert all(mask.inside.shape == (60, 90) for mask in found.masks)
     assert found.overlay().size == (90, 60)
     assert sum(mask.inside.astype(int) for mask in found.masks).max() <= 1
+
+
+@pytest.mark.parametrize(
+    "options, reason",
+    [
+        ({"n": 2}, "no option n"),
+        ({"aspect": "1:4", "text": "A"}, "no option aspect, text"),
+        ({"threshold": 1}, "the threshold"),
+        ({"threshold": -0.1}, "the threshold"),
+        ({"threshold": float("nan")}, "the threshold"),
+    ],
+)
+def test_options_that_cannot_be_met_are_refused_before_painting(ming, options, reason):
+    with pytest.raises(InputError, match=reason):
+        segment(
+            ming.model,
+            ming.processor,
+            Image.new("RGB", (64, 64)),
+            "cat",
+            on_step=lambda step: pytest.fail("painted first"),
+            **options,
+        )
+
+
+class Unchanging(nn.Module):
+    """A network that paints exactly the picture it was given to edit."""
+
+    def forward(self, latents, time, context, pooled, reference):
+        return (latents - reference) / (time / 1000).view(-1, 1, 1, 1)
+
+
+@pytest.mark.parametrize("size", [(1500, 1400), (90, 61), (40, 300)])
+def test_an_edit_that_changes_nothing_leaves_no_mask_whatever_the_picture_was_resized_through(size):
+    model = tiny_model()
+    model.painter.dit = Unchanging()
+    processor = MingProcessor.from_config(model.config, tiny_tokenizer())
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (size[1], size[0], 3), np.uint8))
+    # Two levels of rounding, no more.
+    found = segment(model, processor, image, "cat", image_guidance=1, steps=3, threshold=2 / 255)
+    assert found.masks[0].area == 0
+
+
+@pytest.mark.parametrize("name", ["mask.jpg", "mask.json"])
+def test_masks_are_png_or_refused(ming, tmp_path: Path, name):
+    Image.new("RGB", (64, 64), "gray").save(tmp_path / "in.png")
+    with pytest.raises(InputError, match="masks are written as PNG"):
+        segment_command(ming, tmp_path / "in.png", "cat", tmp_path / name)
 
 
 def test_the_command_writes_masks_overlay_and_details(ming, tmp_path: Path, capsys):

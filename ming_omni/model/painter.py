@@ -6,6 +6,7 @@ condition the diffusion transformer, which turns noise into latents. Specificati
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections.abc import Callable, Iterator
 from copy import deepcopy
@@ -38,6 +39,10 @@ class Guidance:
     text: float = 5.0
     image: float = 2.0
     mode: int = 1
+
+    def __post_init__(self):
+        if not math.isfinite(self.text) or not math.isfinite(self.image):
+            raise InputError("guidance is a finite number")
 
     def weights(self, has_reference: bool) -> dict[str, float]:
         """Weight of each velocity in the sum; a velocity of weight zero is left out and never computed."""

@@ -9,9 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from ming_omni.errors import InputError
 from ming_omni.model.omni import MingForConditionalGeneration
-from ming_omni.paint.picture import Picture
+from ming_omni.paint.picture import Picture, check_path
 from ming_omni.paint.segment import segment
 from ming_omni.paint.verbs import OnStep, edit, paint
 
@@ -44,7 +43,7 @@ def segment_command(
     details  also a JSON file with name, colour, area, box, polygons and run lengths of each mask
     options  as in `segment`
     """
-    _check_folder(output)
+    check_path(output, png_only=True)
     with progress("segmenting") as on_step:
         found = segment(*_of(ming), image, what, on_step=on_step, name=ming.name, **options)
     written = []
@@ -55,7 +54,7 @@ def segment_command(
     if not found.masks:
         print("nothing was found")
     overlay = output.with_stem(f"{output.stem}-overlay")
-    found.overlay().save(overlay)
+    found.overlay().save(overlay, "PNG")
     written.append(overlay)
     if details:
         facts = [
@@ -79,7 +78,7 @@ def progress(label: str):
 
 
 def _painted(output: Path, work: Callable[[OnStep], list[Picture]]) -> list[Path]:
-    _check_folder(output)
+    check_path(output)
     with progress("painting") as on_step:
         pictures = work(on_step)
     paths = _numbered(output, len(pictures))
@@ -95,8 +94,3 @@ def _of(ming: Loaded) -> tuple[MingForConditionalGeneration, Any]:
 
 def _numbered(output: Path, count: int) -> list[Path]:
     return [output] if count == 1 else [output.with_stem(f"{output.stem}-{k + 1}") for k in range(count)]
-
-
-def _check_folder(output: Path) -> None:
-    if not output.parent.is_dir():
-        raise InputError(f"there is no folder {output.parent}")

@@ -9,7 +9,26 @@ from pathlib import Path
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from ming_omni.errors import InputError
+
 SOFTWARE = "ming-omni"
+PNG = "", ".png"
+"""Endings of a path that get a PNG."""
+
+
+def check_path(path: Path, *, png_only: bool = False) -> None:
+    """Refuse, before anything is painted, a path that a picture cannot be written to."""
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; name a file in it")
+    if not path.parent.is_dir():
+        raise InputError(f"there is no folder {path.parent}")
+    ending = path.suffix.lower()
+    if ending in PNG:
+        return
+    if png_only:
+        raise InputError(f"masks are written as PNG, not as {ending}")
+    if Image.registered_extensions().get(ending) not in Image.SAVE:
+        raise InputError(f"a picture cannot be written as {ending}; .png keeps the prompt and the seed")
 
 
 @dataclass(frozen=True)
@@ -43,7 +62,7 @@ class Picture:
     def save(self, path: str | Path) -> Path:
         """Write a PNG, or another format that the file's ending names; only PNG carries prompt and seed."""
         path = Path(path)
-        if path.suffix.lower() in ("", ".png"):
+        if path.suffix.lower() in PNG:
             path.write_bytes(self.png())
         else:
             self.image.save(path)

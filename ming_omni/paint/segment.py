@@ -11,10 +11,13 @@ import torch
 from PIL import Image
 
 from ming_omni.errors import InputError
+from ming_omni.inputs.canvas import canvas
 from ming_omni.inputs.image import load_image
+from ming_omni.inputs.messages import Image as ImagePart
+from ming_omni.inputs.messages import Message
 from ming_omni.inputs.processor import MingProcessor
 from ming_omni.model.omni import MingForConditionalGeneration
-from ming_omni.model.painting import to_images
+from ming_omni.model.painting import read_reference, to_images
 from ming_omni.paint import masks as reading
 from ming_omni.paint.masks import COLORS, Mask
 from ming_omni.paint.picture import Picture
@@ -57,12 +60,16 @@ def segment(
     classes    several things instead; gives one mask each, in the order of COLORS
     instances  every `what` apart; gives one mask each, as many as were found
     threshold  change of a pixel, 0 ... 1, above which it belongs to a mask
-    options    as in `edit`
+    options    as in `edit`, for one picture, whole and without letters
     """
+    if unfit := options.keys() & {"n", "aspect", "text"}:
+        raise InputError(f"segmenting has no option {', '.join(sorted(unfit))}")
+    if not 0 <= threshold < 1:
+        raise InputError(f"the threshold lies between 0 and 1, not at {threshold}")
     instruction, names, colors = request(what, classes, instances, color)
     picture = load_image(image)
     [edited] = edit(model, processor, picture, instruction, text="", **options)
-    before = _as_the_painter_sees(model, picture, edited.size)
+    before = _as_the_painter_sees(model, processor, picture, edited)
     inside = read(before, np.asarray(edited.image), [COLORS[c] for c in colors], threshold)
     inside = _resize(inside, picture.size)
     found = [Mask(name, color, part) for name, color, part in zip(names, colors, inside, strict=True)]
@@ -76,7 +83,7 @@ def request(
     what: str | None, classes: Sequence[str] | None, instances: bool, color: str
 ) -> tuple[str, list[str], list[str]]:
     """The instruction, the names of the masks to read, and their colours; the first form is the release's own."""
-    if (what is None) == (classes is None):
+    if (what is None) == (classes is None) or isinstance(classes, str):
         raise InputError("name what to segment, or a list of classes")
     if any(not name.strip() for name in ([what] if classes is None else classes)):
         raise InputError("the name of what to segment is empty")
@@ -101,8 +108,6 @@ def read(
     before: np.ndarray, after: np.ndarray, colors: Sequence[tuple[int, int, int]], threshold: float
 ) -> list[np.ndarray]:
     """Pictures (H, W, 3) in 0 ... 255 -> a mask (H, W) per colour: what changed enough, by the colour laid over it."""
-    if not 0 <= threshold < 1:
-        raise InputError(f"the threshold lies between 0 and 1, not at {threshold}")
     has_changed = reading.changed(before, after) > threshold
     which = reading.nearest_color(before, after, colors)
     return [has_changed & (which == k) for k in range(len(colors))]
@@ -110,13 +115,13 @@ def read(
 
 @torch.inference_mode()
 def _as_the_painter_sees(
-    model: MingForConditionalGeneration, picture: Image.Image, size: tuple[int, int]
+    model: MingForConditionalGeneration, processor: MingProcessor, picture: Image.Image, edited: Picture
 ) -> np.ndarray:
-    """The picture after the autoencoder, so that what it loses everywhere does not count as painted over."""
-    vae = model.painter.vae
-    stretched = picture.resize(size, Image.Resampling.BILINEAR)
-    pixels = torch.from_numpy(np.array(stretched)).permute(2, 0, 1)[None].to(vae.device, vae.dtype) / 127.5 - 1
-    return np.asarray(to_images(model.painter.decode(vae.encode(pixels)))[0])
+    """The picture that was edited, after the autoencoder: what that loses everywhere does not count as painted over."""
+    [stretched], _, _ = processor.process_vision_info([Message("user", [ImagePart(picture)])])
+    pixels = canvas(stretched, edited.settings["highres"], None)["image_gen_pixel_values_reference"]
+    latents = read_reference(model.painter, pixels, edited.size[::-1])
+    return np.asarray(to_images(model.painter.decode(latents))[0])
 
 
 def _resize(inside: list[np.ndarray], size: tuple[int, int]) -> list[np.ndarray]:

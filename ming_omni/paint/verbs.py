@@ -42,11 +42,15 @@ class Progress:
     step: Step
     first: int
     """Index of the first of these pictures among all that were asked for."""
+    total: int
+    """Pictures that were asked for."""
     painter: Painter
 
     @property
     def fraction(self) -> float:
-        return (self.step.index + 1) / self.step.num_steps
+        """Done of the whole work, of all pictures."""
+        share = (self.step.index + 1) / self.step.num_steps
+        return (self.first + share * len(self.step.latents)) / self.total
 
     def preview(self) -> list[Image.Image]:
         return to_images(self.painter.preview(self.step))
@@ -174,8 +178,8 @@ def edit(
             negative=avoided,
             reference=reference,
         )
-    settings = _settings(steps=steps, guidance=guidance, negative=negative, text=text)
-    settings |= {"image_guidance": image_guidance, "guidance_mode": guidance_mode}
+    settings = _settings(steps=steps, guidance=guidance, negative=negative, text=text, aspect=aspect)
+    settings |= {"highres": highres, "image_guidance": image_guidance, "guidance_mode": guidance_mode}
     return [Picture(image, instruction, used, name, settings) for image, used in zip(edited, seeds, strict=True)]
 
 
@@ -199,7 +203,7 @@ def _run(
             part, avoided = add_text(painter, part, avoided, texts[start:stop])
         edited = None if reference is None else reference.expand(len(part), -1, -1, -1)
         for step in painter.sample(part, seeds=seeds[start:stop], negative=avoided, reference=edited, **options):
-            if on_step is not None and on_step(Progress(step, start, painter)) is False:
+            if on_step is not None and on_step(Progress(step, start, len(texts), painter)) is False:
                 raise Cancelled
         images += to_images(painter.decode(step.latents))
     return images
@@ -217,6 +221,7 @@ def _batches(has_text: list[bool]) -> Iterator[tuple[int, int]]:
 def _conversation(prompt: str, pictures: Sequence[Image.Image] = ()) -> list[Message]:
     if not prompt.strip():
         raise InputError("the prompt is empty")
+    _check_letters(prompt)
     return [Message("user", [*map(ImagePart, pictures), Text(prompt)])]
 
 
@@ -224,7 +229,7 @@ def _condition(
     model: MingForConditionalGeneration, processor: MingProcessor, negative: str | None, pictures: list[Image.Image]
 ) -> Tensor | None:
     """Condition (1, S, X) of a negative prompt, which sees the same pictures as the positive one (spec Q52)."""
-    if not negative:
+    if negative is None or not negative.strip():
         return None
     return model.painter.condition(read_states(model, processor.prepare([_conversation(negative, pictures)])))
 
@@ -232,6 +237,7 @@ def _condition(
 def _texts(painter: Painter, found: Sequence[str], text: str | None, count: int) -> list[str]:
     """What each picture has to spell: as the caller says, or as the rule on quotes found it in the prompt."""
     if text is not None:
+        _check_letters(text)
         found = [as_prompt(text)] * count
         if text and painter.glyphs is None:
             raise InputError("this model has no glyph branch; it cannot be told which letters to draw")
@@ -251,7 +257,7 @@ def _wish(painter: Painter, size: Any, aspect: Any) -> tuple[int, int, bool | in
         if not match:
             raise InputError(f"a size is width x height, such as 512x512, not {size!r}")
         size = int(match[1]), int(match[2] or match[1])
-    width, height = (size, size) if isinstance(size, int) else size
+    width, height = (size, size) if not isinstance(size, list | tuple) else size if len(size) == 2 else (0, 0)
     if min(width, height) < 1:
         raise InputError(f"a picture of {width}x{height} cannot be painted")
     side = math.sqrt(width * height) * scale
@@ -287,6 +293,13 @@ def _seeds(seed: int | None, count: int, n: int) -> list[int]:
     if not 0 <= seed < 2**64:
         raise InputError(f"a seed lies between 0 and 2^64 - 1, not at {seed}")
     return [(seed + k) % 2**64 for k in range(count)]
+
+
+def _check_letters(text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:  # half a character: what a terminal in another encoding sends
+        raise InputError("the prompt is not valid Unicode text") from error
 
 
 def _check_steps(steps: int) -> None:
