@@ -338,6 +338,51 @@ def test_generate_refuses_options_it_does_not_know(ming):
         ming.model.generate(**inputs, image_gen=True, image_gen_stepz=3)
 
 
+@pytest.mark.parametrize("given", [(1,), (2,)])
+def test_a_batch_shares_or_splits_what_it_avoids(ming, given):
+    """One negative prompt for two prompts is that prompt twice; letters to draw go with their own prompt."""
+    states, avoided = torch.randn(2, 16, 64), torch.randn(*given, 16, 64)
+    options = {"input_ids": None, "image_gen": True, "image_gen_steps": 1, "image_gen_cfg": 3.0}
+    together = ming.model.generate(
+        **options,
+        image_gen_seed=8,
+        image_gen_llm_hidden_states=states,
+        image_gen_negative_llm_hidden_states=avoided,
+        image_gen_text=['Text "A". ', 'Text "B". '],
+    )
+    for k, image in enumerate(together):
+        alone = ming.model.generate(
+            **options,
+            image_gen_seed=8 + k,
+            image_gen_llm_hidden_states=states[k : k + 1],
+            image_gen_negative_llm_hidden_states=avoided[-1:] if given == (1,) else avoided[k : k + 1],
+            image_gen_text=['Text "A". ' if k == 0 else 'Text "B". '],
+        )
+        assert abs(np.asarray(image).astype(int) - np.asarray(alone)).max() <= 1
+
+
+@pytest.mark.parametrize(
+    "options, reason",
+    [
+        ({"image_gen_llm_hidden_states": None}, "input_ids or"),
+        ({"image_gen_llm_hidden_states": torch.zeros(2, 9, 64)}, "hidden states of"),
+        ({"image_gen_llm_hidden_states": torch.zeros(2, 16, 65)}, "hidden states of"),
+        ({"image_gen_llm_hidden_states": torch.zeros(16, 64)}, "hidden states of"),
+        ({"image_gen_negative_llm_hidden_states": torch.zeros(3, 16, 64)}, "3 negative prompts do not fit 2"),
+        ({"image_gen_pixel_values_reference": torch.zeros(3, 3, 64, 64)}, "3 pictures to edit do not fit 2"),
+        ({"image_gen_text": ["Text"]}, "1 texts to draw do not fit 2"),
+        ({"image_gen_seed": 2**64}, "a seed lies below"),
+        ({"image_gen_cfg": math.nan}, "finite"),
+        ({"image_gen_height": 0}, "cannot be painted"),
+        ({"image_gen_steps": 0}, "at least one step"),
+    ],
+)
+def test_published_options_that_cannot_be_met_are_refused(ming, options, reason):
+    given = {"image_gen_llm_hidden_states": torch.zeros(2, 16, 64)} | options
+    with pytest.raises(InputError, match=reason):
+        ming.model.generate(input_ids=None, image_gen=True, **given)
+
+
 def test_batched_prompts_give_a_list(ming):
     inputs = ming.processor.prepare([conversation("a cat"), conversation("a dog on a hill")])
     images = ming.model.generate(**inputs, image_gen=True, image_gen_steps=2, image_gen_seed=3)

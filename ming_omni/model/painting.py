@@ -98,6 +98,13 @@ def to_images(pixels: Tensor) -> list[Image]:
     return [Image.fromarray(array) for array in arrays]
 
 
+def one_each(x: Tensor, count: int, what: str) -> Tensor:
+    """x (1 or B, ...) -> (B, ...): one for every prompt."""
+    if len(x) not in (1, count):
+        raise InputError(f"{len(x)} {what} do not fit {count} prompts; give one, or one for each")
+    return x.expand(count, *x.shape[1:])
+
+
 def generate(model: MingForConditionalGeneration, inputs: Mapping[str, Any]) -> Image | list[Image]:
     """`generate_image`, given everything that the processor made of a prompt."""
     given = {key: value for key, value in inputs.items() if key in PROMPT_KEYS or key.startswith(PREFIX)}
@@ -140,31 +147,44 @@ def generate_image(
     def condition_of(ids: Tensor | None, mask: Tensor | None, states: Tensor | None) -> Tensor:
         if states is None:
             states = read_states(model, {"input_ids": ids, "attention_mask": mask, **pictures})
+        least, width = painter.config.query_scales[-1] ** 2, painter.config.thinker_width
+        if states.dim() != 3 or states.shape[1] < least or states.shape[2] != width:
+            raise InputError(f"hidden states of {tuple(states.shape)} are not (prompts, {least} or more, {width})")
         states = last_grid(painter, states).to(painter.device, painter.proj_in.weight.dtype)
         return painter.condition(states)
 
+    guidance = Guidance(image_gen_cfg, image_gen_image_cfg, image_gen_cfg_mode)
+    if input_ids is None and image_gen_llm_hidden_states is None:
+        raise InputError("painting reads input_ids or image_gen_llm_hidden_states")
+    if image_gen_seed is not None and image_gen_seed >= 2**64:
+        raise InputError(f"a seed lies below 2^64, not at {int(image_gen_seed)}")
+    size = picture_size(painter, int(image_gen_height), int(image_gen_width), image_gen_highres)
+
     condition, negative = condition_of(input_ids, attention_mask, image_gen_llm_hidden_states), None
+    count = len(condition)
     if image_gen_negative_input_ids is not None or image_gen_negative_llm_hidden_states is not None:
         negative = condition_of(
             image_gen_negative_input_ids, image_gen_negative_attention_mask, image_gen_negative_llm_hidden_states
         )
+        negative = one_each(negative, count, "negative prompts")
     if painter.glyphs is not None and any(image_gen_text or ()):
+        if len(image_gen_text) != count:
+            raise InputError(f"{len(image_gen_text)} texts to draw do not fit {count} prompts")
         condition, negative = add_text(painter, condition, negative, list(image_gen_text))
 
-    size = picture_size(painter, int(image_gen_height), int(image_gen_width), image_gen_highres)
     reference = None
     if image_gen_pixel_values_reference is not None:
         reference = read_reference(painter, image_gen_pixel_values_reference, size).to(condition.dtype)
-        reference = reference.expand(len(condition), -1, -1, -1)
+        reference = one_each(reference, count, "pictures to edit")
 
     seed = draw_seed() if image_gen_seed is None or image_gen_seed < 0 else int(image_gen_seed)
-    seeds = [(seed + k) % 2**64 for k in range(len(condition))]
+    seeds = [(seed + k) % 2**64 for k in range(count)]
     *_, last = painter.sample(
         condition,
         size=size,
         seeds=seeds,
         num_steps=image_gen_steps,
-        guidance=Guidance(image_gen_cfg, image_gen_image_cfg, image_gen_cfg_mode),
+        guidance=guidance,
         negative=negative,
         reference=reference,
     )
