@@ -26,6 +26,10 @@ TEXTS = [
     ("| a. B | c |\n|---|---|\n", ["| a. B | c |", "|---|---|"]),
     ("*So it is.* Good.", ["*So it is.*", "Good."]),
     ("One.\r\nTwo.\r\n", ["One.", "Two."]),
+    ("Do this. ```go``` Then rest.", ["Do this.", "```go``` Then rest."]),
+    ("So it is. | a. B |", ["So it is.", "| a.", "B |"]),
+    ("# One! two\nthree", ["# One!", "two", "three"]),
+    ("Yes. 2) so\nit goes.", ["Yes.", "2) so it goes."]),
 ]
 
 
@@ -39,7 +43,11 @@ def test_letter_by_letter_gives_the_same_sentences(text):
     assert list(sentences(iter(text))) == list(sentences(text))
 
 
-PIECES = st.lists(st.text('ab C1.,!?。，\n"*`|#-', max_size=12), max_size=20)
+LETTERS = st.text('ab C1.,!?。，\n"*`|#-', max_size=12)
+MARKS = st.sampled_from(
+    ["```", "~~~", "| a |", "# ", "> ", "- ", "2) ", "\r\n", "\n\n", "Dr. ", "e.g. ", "3.5", "……", "你好。"]
+)
+PIECES = st.lists(LETTERS | MARKS, max_size=20)
 
 
 @settings(max_examples=300, deadline=None)

@@ -82,7 +82,8 @@ VAE = (
 )
 UNUSED = re.compile(
     r".*rotary_emb(ed)?\.inv_freq|decoder\.head\.istft\.window"  # tables that we compute
-    r"|(encoder\.encoder|decoder\.decoder)\.embed_tokens\.weight|encoder\.norm\.(weight|bias)|(model\.)?lm_head\.weight"  # never applied
+    r"|(encoder\.encoder|decoder\.decoder)\.embed_tokens\.weight|encoder\.norm\.(weight|bias)"  # never applied
+    r"|(model\.)?lm_head\.weight"  # nor that
 )
 
 

@@ -46,11 +46,12 @@ class Splitter:
 
     def __init__(self):
         self.line = ""  # of the line being read, what is not yet in a sentence
+        self.head = ""  # the first sentence of that line, once it is out: a block's marks stand nowhere else
         self.fence = ""  # the marks that will close the code block we are in
         self.is_first = True
 
     def feed(self, piece: str) -> Iterator[str]:
-        *complete, rest = (self.line + piece.replace("\r\n", "\n")).split("\n")
+        *complete, rest = (self.line + piece).replace("\r\n", "\n").split("\n")
         for i, line in enumerate(complete):
             following = complete[i + 1] if i + 1 < len(complete) else rest
             if self._continues(line, following):
@@ -65,7 +66,7 @@ class Splitter:
                 continue
             yield from self._end_line(line)
         self.line = rest
-        if not self.fence and not _may_open_fence(rest):
+        if not self.fence and not (not self.head and _may_open_fence(rest)):
             while (end := self._end(self.line)) is not None:
                 sentence, self.line = self.line[:end], self.line[end:]
                 yield from self._emit(sentence)
@@ -80,7 +81,7 @@ class Splitter:
 
     def _may_continue(self, line: str) -> bool:
         """Whether a line break may be mere wrapping: the text is prose, and no sentence has ended."""
-        is_block = re.match(r"\s*([#>|]|[-*+]\s|\d+[.)]\s)", line)
+        is_block = re.match(r"\s*([#>|]|[-*+]\s|\d+[.)]\s)", self.head or line)
         return bool(
             not self.fence
             and line.strip()
@@ -89,7 +90,7 @@ class Splitter:
         )
 
     def _end_line(self, line: str) -> Iterator[str]:
-        if fence := FENCE.match(line):
+        if not self.head and (fence := FENCE.match(line)):
             if not self.fence:
                 self.fence = fence[1]
                 return
@@ -102,8 +103,10 @@ class Splitter:
             end = self._end(line + "\n") or len(line)
             yield from self._emit(line[:end])
             line = line[end:]
+        self.head = ""
 
     def _emit(self, sentence: str) -> Iterator[str]:
+        self.head = self.head or sentence
         if sentence.strip():
             self.is_first = False
             yield sentence.strip()
@@ -111,7 +114,11 @@ class Splitter:
     def _end(self, text: str) -> int | None:
         """Where the first sentence of the text ends for certain; None if it may go on."""
         text = text[: LIMIT_CHARACTERS + 1]  # what lies beyond must not matter, since it may not have come yet
-        ends = [_sentence_end(text), _clause_end(text, FIRST_CLAUSE) if self.is_first else None]
+        is_table_row = not self.head and text.lstrip().startswith("|")  # it is one sentence
+        ends = [
+            None if is_table_row else _sentence_end(text),
+            _clause_end(text, FIRST_CLAUSE) if self.is_first else None,
+        ]
         end = min((end for end in ends if end), default=None)
         if end and length(text[:end]) <= LIMIT:
             return end
@@ -127,8 +134,6 @@ def _may_open_fence(line: str) -> bool:
 
 
 def _sentence_end(text: str) -> int | None:
-    if text.lstrip().startswith("|"):  # a table row is one sentence
-        return None
     for match in END.finditer(text):
         is_certain = match.end() < len(text) or text.endswith("\n")
         if is_certain and not _is_inside(text, match):
