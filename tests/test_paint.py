@@ -10,10 +10,10 @@ import torch
 from PIL import Image
 
 from ming_omni import checkpoint
+from ming_omni.buckets import BUCKETS_512, BUCKETS_672, BUCKETS_1024
 from ming_omni.errors import InputError
 from ming_omni.inputs.messages import conversation
 from ming_omni.inputs.processor import MingProcessor
-from ming_omni.inputs.sizes import BUCKETS_512, BUCKETS_672, BUCKETS_1024
 from ming_omni.inputs.tiny import tiny_tokenizer
 from ming_omni.ming import Ming
 from ming_omni.model.painting import picture_size

@@ -4,9 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ming_omni.buckets import BUCKETS_512, BUCKETS_672, BUCKETS_1024, bucket
 from ming_omni.errors import InputError
 from ming_omni.inputs.image import MAX_PIXELS, MIN_PIXELS
-from ming_omni.inputs.sizes import BUCKETS_512, BUCKETS_672, BUCKETS_1024, bucket, centre_crop, cover, smart_resize
+from ming_omni.inputs.sizes import centre_crop, cover, smart_resize
 
 LOADER = {"factor": 28, "min_pixels": MIN_PIXELS, "max_pixels": MAX_PIXELS}
 SECOND = {"factor": 28, "min_pixels": 78_400, "max_pixels": 2_007_040, "clamp": False}

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from PIL import Image
 
+from ming_omni.buckets import bucket
 from ming_omni.errors import InputError
-from ming_omni.inputs.sizes import bucket, centre_crop
+from ming_omni.inputs.sizes import centre_crop
 
 DEFAULT_SIDE = 512
 

@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ming_omni.buckets import bucket
 from ming_omni.config import MODALITIES
 from ming_omni.errors import InputError
-from ming_omni.inputs.sizes import bucket
 from ming_omni.model.painter import Guidance, Painter, draw_seed
 from ming_omni.model.positions import next_positions, positions
 

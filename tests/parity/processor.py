@@ -14,6 +14,7 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from torch import Tensor
 
+from ming_omni.buckets import bucket
 from ming_omni.errors import InputError
 from ming_omni.inputs import sizes, video
 from ming_omni.inputs.audio import load_audio
@@ -292,9 +293,9 @@ def picture_names(expected: dict, text: str) -> list[str]:
 def painter(folder: Path, expected: dict, arrays: dict[str, Tensor]) -> Iterator[Check]:
     for record in expected["process_ratio"]:
         size = record["h"], record["w"]
-        bucket = sizes.bucket(*size, record["highres"])
+        target = bucket(*size, record["highres"])
         key = f"process_ratio.{record['h']}x{record['w']}.{record['highres']}"
-        yield same(key, [list(bucket), list(sizes.cover(*size, bucket))], [record["bucket_hw"], record["resize_hw"]])
+        yield same(key, [list(target), list(sizes.cover(*size, target))], [record["bucket_hw"], record["resize_hw"]])
     for prompt, text in expected["image_gen_text"].items():
         yield same(f"image_gen_text.{prompt}", glyph_text(prompt), text)
     name = picture_names(expected, expected["expansion"]["image"]["text_in"])[0]
