@@ -131,19 +131,22 @@ class Ming:
         self,
         prompt: str,
         *,
-        images: Sequence[Any] = (),
-        audio: Sequence[Any] = (),
+        images: Any = (),
+        audio: Any = (),
         video: Any = None,
         **options: Any,
     ) -> Iterator[str]:
         """The answer in pieces, as they come; closing the iterator stops the work.
 
-        images, audio, video   paths, bytes, PIL pictures, arrays or data: URLs; they precede the prompt
+        images, audio, video   paths, bytes, PIL pictures, arrays or data: URLs; they precede the prompt. Several
+                               pictures or sounds stand in a list
         options                as `reply` takes them
         """
-        content = [Image(source) for source in images]
+        if not isinstance(prompt, str):
+            raise InputError(f"a prompt is text, not {type(prompt).__name__}")
+        content = [Image(source) for source in _several(images)]
         content += [] if video is None else [Video(video)]
-        content += [Audio(source) for source in audio]
+        content += [Audio(source) for source in _several(audio)]
         return self.reply([Message("user", [*content, *([Text(prompt)] if prompt else [])])], **options)
 
     def reply(
@@ -161,16 +164,20 @@ class Ming:
         stop       the answer ends before any of these strings
         sampling   temperature, top_p, top_k, min_p, repetition_penalty, seed; None keeps the model's default
         """
+        stops = _several(stop)
+        if not all(isinstance(text, str) for text in stops):
+            raise InputError(f"stop is text or a list of texts, not {stop!r}")
         stream = self.submit(messages, system=system, max_tokens=max_tokens, **sampling)
-        stops = [stop] if isinstance(stop, str) else list(stop)
         return self._pieces(stream, Answer(self.processor.tokenizer.stream(), [text for text in stops if text]))
 
     def submit(
         self, messages: Any, *, system: str | None = None, max_tokens: int | None = 512, **sampling: Any
     ) -> Stream:
         """Hand a conversation to the engine and return its stream of tokens."""
-        if max_tokens is not None and max_tokens < 1:
-            raise InputError(f"max_tokens is 1 or more, not {max_tokens}")
+        if max_tokens is not None and not (type(max_tokens) is int and max_tokens >= 1):
+            raise InputError(f"max_tokens is a whole number, 1 or more, not {max_tokens!r}")
+        if not isinstance(system, str | None):
+            raise InputError(f"system is text, not {type(system).__name__}")
         chosen = {name: value for name, value in sampling.items() if value is not None}
         if unknown := chosen.keys() - Sampling.__dataclass_fields__.keys():
             raise InputError(f"there is no option {', '.join(sorted(unknown))}")
@@ -192,3 +199,10 @@ class Ming:
         piece, _ = answer.finish()
         if piece:
             yield piece
+
+
+def _several(value: Any) -> list:
+    """Nothing, one thing, or a list of them -> a list."""
+    if value is None:
+        return []
+    return list(value) if isinstance(value, list | tuple) else [value]

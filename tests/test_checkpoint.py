@@ -326,6 +326,31 @@ def test_without_a_dtype_weights_stay_as_stored(folder, tmp_path):
     assert checkpoint.load(tmp_path, dtype="auto").dtype == torch.bfloat16
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"numerics": "fast"}, "numerics is native or reference, not 'fast'"),
+        ({"video_positions": "4d"}, "video_positions is published or 3d, not '4d'"),
+        ({"device_map": [1]}, "there is no device"),
+        ({"config": 5}, "config is a MingConfig"),
+    ],
+)
+def test_an_option_with_a_wrong_value_is_refused(options, message):
+    with pytest.raises(InputError, match=message):
+        checkpoint.load("tiny", **options)
+
+
+@pytest.mark.parametrize("name", [None, 5, "x" * 5000])
+def test_what_names_no_model_is_refused(name):
+    with pytest.raises(InputError, match="model"):
+        checkpoint.load(name)
+
+
+def test_a_packed_thinker_does_not_pretend_to_change_its_experts():
+    with pytest.raises(InputError, match="leave out experts"):
+        checkpoint.load("nano", packed=True, experts="fp8")
+
+
 @pytest.mark.parametrize("dtype", ["int8", "float33", torch.int64])
 def test_a_dtype_that_is_none_is_refused(folder, dtype):
     with pytest.raises(InputError, match="dtype is"):

@@ -137,6 +137,9 @@ def test_any_json_is_read_or_refused(value):
     [
         lambda: Message("boss", "x"),
         lambda: Message("user", [3]),
+        lambda: Message("user", 3),
+        lambda: Message("user", None),
+        lambda: Message(["user"], "x"),
         lambda: Image("a.png", max_pixels="many"),
         lambda: Image("a.png", resized_height=0),
         lambda: conversation(3),

@@ -58,15 +58,33 @@ def test_nano_says_which_sense_it_lacks(nano, kind):
     ("options", "part"),
     [
         ({"max_tokens": 0}, "max_tokens"),
+        ({"max_tokens": 1.5}, "max_tokens"),
+        ({"max_tokens": "5"}, "max_tokens"),
+        ({"system": 5}, "system"),
+        ({"stop": 5}, "stop"),
+        ({"seed": "x"}, "seed"),
         ({"temperature": -1}, "temperature"),
         ({"top_p": 2.0}, "top_p"),
         ({"colour": "red"}, "colour"),
         ({"images": ["missing.png"]}, "missing.png"),
+        ({"images": "missing.png"}, "missing.png"),
+        ({"images": [None]}, "picture"),
+        ({"audio": "missing.wav"}, "missing.wav"),
     ],
 )
 def test_bad_options_are_refused_before_anything_runs(tiny, options, part):
     with pytest.raises(InputError, match=part):
         tiny.ask("hi", **options)
+
+
+def test_none_means_the_default(tiny):
+    assert tiny.ask("hi", max_tokens=2, stop=None, images=None, seed=None) == tiny.ask("hi", max_tokens=2)
+
+
+@pytest.mark.parametrize("prompt", [None, 5, b"hi", []])
+def test_a_prompt_that_is_no_text_is_refused(tiny, prompt):
+    with pytest.raises(InputError, match="a prompt is text"):
+        tiny.ask(prompt)
 
 
 def test_a_prompt_beyond_the_limit_is_refused_with_both_numbers(tiny):

@@ -1,5 +1,6 @@
 """Sampling: what each setting keeps, and that a row's answer depends on nothing but its own logits and seed."""
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -148,8 +149,31 @@ def test_the_likeliest_come_in_order_with_their_probabilities():
         {"min_p": 2},
         {"repetition_penalty": 0},
         {"seed": 2**70},
+        {"seed": 1.5},
+        {"temperature": "hot"},
+        {"temperature": float("nan")},
+        {"top_p": True},
+        {"top_k": 1.5},
+        {"top_k": "3"},
+        {"min_p": None},
+        {"repetition_penalty": "x"},
+        {"banned": 5},
+        {"banned": ("x",)},
     ],
 )
 def test_a_wrong_setting_is_named(wrong):
     with pytest.raises(InputError, match=next(iter(wrong))):
         Sampling(**wrong)
+
+
+def test_numbers_of_numpy_are_numbers():
+    sampling = Sampling(temperature=np.float32(0.5), top_k=np.int64(2), seed=np.int64(3))
+    assert torch.equal(
+        torch.rand(2, generator=sampling.generator()), torch.rand(2, generator=Sampling(seed=3).generator())
+    )
+
+
+def test_a_banned_id_outside_the_vocabulary_is_no_trouble():
+    logits, history = torch.tensor([[1.0, 2.0]]), torch.full((1, 1), -1)
+    assert choose(logits, history, [Sampling(banned=(1, 7))], [None])[0].tolist() == [0]
+    assert choose(logits, history, [Sampling(banned=(7,))], [None])[0].tolist() == [1]

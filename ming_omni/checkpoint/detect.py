@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,10 +46,12 @@ def locate(name: str | Path, **hub: Any) -> Path:
         if not NANO.is_dir():
             raise InputError("this installation came without nano; `ming build nano-base` makes its base")
         return NANO
+    if not isinstance(name, str | Path):
+        raise InputError(f"a model is a name, a folder or a hub id, not {type(name).__name__}")
     path = Path(name).expanduser()
-    if path.is_dir():
+    if os.path.isdir(path):  # unlike Path.is_dir it takes a name of any length
         return path
-    if path.exists():
+    if os.path.exists(path):
         raise InputError(f"{name} is a file; give the folder that holds config.json and the weights")
     if is_hub_id(name):
         return _download(str(name), hub)

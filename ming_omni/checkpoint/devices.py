@@ -58,7 +58,7 @@ def device(value: int | str | torch.device) -> torch.device:
     """A number means that GPU; on a machine without any, it means the CPU, so that a published map still loads."""
     try:
         found = torch.device("cuda", value) if isinstance(value, int) else torch.device(value)
-    except RuntimeError as error:
+    except (RuntimeError, TypeError) as error:
         raise InputError(f"there is no device {value!r}") from error
     if found.type != "cuda":
         return found

@@ -22,6 +22,8 @@ HUB_OPTIONS = ("cache_dir", "revision", "token", "force_download", "local_files_
 # with flat memory, code in the folder is never run, and only one painter was published.
 WITHOUT_EFFECT = ("trust_remote_code", "use_safetensors", "weights_only", "low_cpu_mem_usage", "code_revision")
 WITHOUT_EFFECT += ("load_vlm", "dit_type", "_from_auto", "_commit_hash", "adapter_kwargs", "name_or_path")
+SWITCHES = {"numerics": ("native", "reference"), "video_positions": ("published", "3d")}
+"""Fields of ThinkerConfig that a caller may choose when loading, and their values."""
 ATTENTION = (None, "eager", "sdpa", "flash_attention_2")
 OPTIONAL_PARTS = ("painter", "talker")
 """In our layout each lies in a folder of its name, so that it can be left out when loading."""
@@ -59,7 +61,7 @@ class MingForConditionalGeneration(omni.MingForConditionalGeneration):
         options              those of the hub (revision, token, ...); `numerics` and `video_positions` of ThinkerConfig
         """
         hub = {name: options.pop(name) for name in HUB_OPTIONS if name in options}
-        switches = {name: options.pop(name) for name in ("numerics", "video_positions") if name in options}
+        switches = {name: options.pop(name) for name in SWITCHES if name in options}
         if unknown := options.keys() - set(WITHOUT_EFFECT):
             raise InputError(f"from_pretrained has no option {', '.join(sorted(unknown))}")
         if experts not in (None, "bf16", *quantise.FORMATS):
@@ -80,6 +82,8 @@ class MingForConditionalGeneration(omni.MingForConditionalGeneration):
             packed = fill.is_packed(entries) and dtype is None and experts is None and device_map in (None, "cpu")
         dtype = dtype or fill.stored_dtype(entries)
         if packed:
+            if experts is not None:
+                raise InputError("a packed thinker keeps its experts as they are stored; leave out experts")
             model, placement = packed_parts.load(cls, config, found, entries)
         else:
             model = fill.empty(cls, config)
@@ -139,8 +143,12 @@ def _dtype(value: torch.dtype | str | None) -> torch.dtype | None:
 
 def _configure(config: MingConfig, attn_implementation: str | None, switches: dict[str, Any]) -> MingConfig:
     """Apply what the caller chose; nested parts get it too (the published loader forgets them, spec Q15)."""
+    if not isinstance(config, MingConfig):
+        raise InputError(f"config is a MingConfig, not {type(config).__name__}")
     config = copy.deepcopy(config)
     for name, value in switches.items():
+        if value not in SWITCHES[name]:
+            raise InputError(f"{name} is {' or '.join(SWITCHES[name])}, not {value!r}")
         for part in (config.thinker, config.vision, config.audio):
             if hasattr(part, name):
                 setattr(part, name, value)

@@ -85,7 +85,7 @@ class Message:
     content: Sequence[Part]
 
     def __post_init__(self):
-        if self.role not in ROLES:
+        if not isinstance(self.role, str) or self.role not in ROLES:
             raise InputError(f"a message's role is system, user or assistant, not {self.role!r}")
         object.__setattr__(self, "role", ROLES[self.role])
         parts = self.content
@@ -93,6 +93,8 @@ class Message:
             parts = (Text(parts),)
         elif isinstance(parts, Part):
             parts = (parts,)
+        if not isinstance(parts, list | tuple):
+            raise InputError(f"a message's content is text or a list of parts, not {type(parts).__name__}")
         parts = tuple(Text(part) if isinstance(part, str) else part for part in parts)
         for part in parts:
             if not isinstance(part, Part):

@@ -146,13 +146,12 @@ class MingProcessor:
         """Pictures after the loader's resize, videos (T, 3, H, W), sounds (samples, rate), in reading order."""
         images, videos, audios = [], [], []
         for part in (part for turns in _batch(conversations) for turn in turns for part in turn.content):
-            options = {f.name: getattr(part, f.name) for f in fields(part) if getattr(part, f.name) is not None}
+            options = {f.name: getattr(part, f.name) for f in fields(part) if f.name not in ("source", "text")}
+            options = {name: value for name, value in options.items() if value is not None}
             if isinstance(part, Image):
-                options.pop("source")
                 images += [self._fetch(source, **options) for source in sources(part)]
             elif isinstance(part, Video):
-                source = options.pop("source")
-                videos.append(load_video(source, replace(self.video_options, **options), self.behaviour))
+                videos.append(load_video(part.source, replace(self.video_options, **options), self.behaviour))
             elif isinstance(part, Audio):
                 audios += [read_audio(source) for source in sources(part)]
         return images or None, videos or None, audios or None

@@ -5,11 +5,22 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 
 import torch
 from torch import Tensor
 
 from ming_omni.errors import InputError
+
+_RULES = {
+    "temperature": (Real, lambda value: 0 <= value < math.inf, "0 or more"),
+    "top_k": (Integral, lambda value: value >= 0, "0 or more"),
+    "top_p": (Real, lambda value: 0 < value <= 1, "above 0 and at most 1"),
+    "min_p": (Real, lambda value: 0 <= value <= 1, "from 0 to 1"),
+    "repetition_penalty": (Real, lambda value: 0 < value < math.inf, "above 0"),
+    "banned": (tuple, lambda value: all(isinstance(i, Integral) and i >= 0 for i in value), "a tuple of token ids"),
+    "seed": (Integral | None, lambda value: value is None or -(2**63) <= value < 2**64, "a 64-bit integer"),
+}
 
 
 @dataclass(frozen=True)
@@ -34,17 +45,10 @@ class Sampling:
     """Ids that are never chosen."""
 
     def __post_init__(self):
-        rules = (
-            ("temperature", 0 <= self.temperature < math.inf, "0 or more"),
-            ("top_k", self.top_k >= 0, "0 or more"),
-            ("top_p", 0 < self.top_p <= 1, "above 0 and at most 1"),
-            ("min_p", 0 <= self.min_p <= 1, "from 0 to 1"),
-            ("repetition_penalty", 0 < self.repetition_penalty < math.inf, "above 0"),
-            ("seed", self.seed is None or -(2**63) <= self.seed < 2**64, "a 64-bit integer"),
-        )
-        for name, holds, range_ in rules:
-            if not holds:
-                raise InputError(f"{name} is {range_}, not {getattr(self, name)}")
+        for name, (kind, is_allowed, range_) in _RULES.items():
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, kind) or not is_allowed(value):
+                raise InputError(f"{name} is {range_}, not {value!r}")
 
     def generator(self) -> torch.Generator:
         """A fresh source of randomness for one row; on the CPU, so that a seed means the same on every device."""
@@ -52,7 +56,7 @@ class Sampling:
         if self.seed is None:
             generator.seed()
         else:
-            generator.manual_seed(self.seed)
+            generator.manual_seed(int(self.seed))
         return generator
 
 
@@ -102,7 +106,7 @@ def _ban(scores: Tensor, sampling: Sequence[Sampling]) -> Tensor:
         return scores
     scores = scores.clone()
     for row, s in zip(scores, sampling, strict=True):
-        row[list(s.banned)] = -torch.inf
+        row[[index for index in s.banned if index < len(row)]] = -torch.inf
     return scores
 
 
