@@ -97,7 +97,7 @@ def log_mel(samples: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.slow
 def test_the_torch_teacher_agrees_with_the_onnx_file(tmp_path):
-    """The file rounds activations to 8 bits, so that a symbol may last a frame more or less: frames are aligned first."""
+    """The file rounds activations to 8 bits, so that a symbol may last a frame more: frames are aligned first."""
     numpy, onnxruntime = pytest.importorskip("numpy"), pytest.importorskip("onnxruntime")
     from ming_omni.data import packages
     from ming_omni.data.teacher import Teacher, build_teacher, onnx_bytes

