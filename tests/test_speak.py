@@ -243,6 +243,12 @@ def test_a_text_with_nothing_to_say_is_refused_before_the_first_chunk(speaker, t
         ({"speed": 9.0}, "speed of 9.0"),
         ({"speed": float("nan")}, "speed of nan"),
         ({"sample_rate_hz": 10}, "sample rate of 10 Hz"),
+        ({"voice": 5}, "a voice is a name or a Voice, not 5"),
+        ({"speed": "fast"}, "speed of fast"),
+        ({"speed": None}, "speed of None"),
+        ({"sample_rate_hz": 0}, "sample rate of 0 Hz"),
+        ({"sample_rate_hz": 16_000.5}, r"sample rate of 16000\.5 Hz"),
+        ({"sample_rate_hz": "16000"}, "sample rate of 16000 Hz"),
         ({"seed": "x"}, "seed"),
         ({"seed": 2**70}, "seed"),
     ],
@@ -250,6 +256,12 @@ def test_a_text_with_nothing_to_say_is_refused_before_the_first_chunk(speaker, t
 def test_a_bad_argument_is_named_before_the_first_chunk(speaker, arguments, reason):
     with pytest.raises(InputError, match=reason):
         speaker.speak("Hello.", stream=True, **arguments)
+
+
+@pytest.mark.parametrize("text", [None, 5, b"Hello.", [5], ["Hello. ", None]])
+def test_what_is_no_text_is_named(speaker, text):
+    with pytest.raises(InputError, match="text is a string"):
+        list(speaker.speak(text, stream=True))
 
 
 def test_a_hundred_thousand_characters_stream_at_once_but_are_not_gathered(speaker):
@@ -279,6 +291,7 @@ def test_other_scripts_emoji_and_bare_numbers_are_spoken_somehow(speaker, text):
         ((speech(1.0).numpy(), 16_000), "not 1.0"),
         ((np.zeros(16_000 * 3600, np.float32), 16_000), "not 3600.0"),
         ((np.zeros(64_000, np.float32), 16_000), "silent"),
+        ((np.full(64_000, 0.5, np.float32), 16_000), "silent"),
         ("/nowhere/voice.wav", "no sound file"),
     ],
 )

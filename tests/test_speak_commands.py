@@ -50,6 +50,15 @@ def test_a_bad_destination_is_named_before_anything_is_spoken(speaker, tmp_path,
         commands.speak(speaker, "Hello.", **options)
 
 
+def test_a_damaged_voice_hides_no_other_and_every_voice_takes_one_line(speaker, capsys):
+    speaker.clone("eve", (speech().numpy(), 16_000), "Hi,\nyou.", consent="Eve\nagreed.")
+    (speaker.shelf.folder / "bad.safetensors").write_bytes(b"no voice")
+    commands.list_voices(speaker.shelf)
+    bad, eve = capsys.readouterr().out.splitlines()
+    assert bad.startswith("bad\t") and "no voice file" in bad
+    assert eve == "eve\t4.0 s\tEve agreed.\tHi, you."
+
+
 def test_voices_are_added_listed_used_and_deleted(speaker, tmp_path, capsys):
     Sound(speech().numpy(), 16_000).save(tmp_path / "ada.wav")
     commands.add_voice(speaker.shelf, "ada", tmp_path / "ada.wav", "Hi.", CONSENT, replace=False)

@@ -85,6 +85,30 @@ def test_a_file_that_is_no_voice_is_named(tmp_path, content):
         Voice.load(tmp_path / "x.safetensors")
 
 
+@pytest.mark.parametrize("samples", [torch.zeros(0), torch.zeros(5), torch.zeros(2, 9000)])
+def test_a_file_without_a_sound_is_named(tmp_path, samples):
+    voice = clone(speech())
+    Voice("ada", samples, None, CONSENT, voice.created).save(tmp_path / "x.safetensors")
+    with pytest.raises(InputError, match="no sound"):
+        Voice.load(tmp_path / "x.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [({"consent": None}, "consent"), ({"transcript": 5}, "transcript is a text"), ({"name": None}, "cannot name")],
+)
+def test_a_note_that_is_no_text_is_named(options, reason):
+    arguments = {"name": "ada", "consent": CONSENT} | options
+    with pytest.raises(InputError, match=reason):
+        Voice.clone(arguments.pop("name"), speech(), **arguments)
+
+
+def test_a_damaged_voice_can_be_deleted(tmp_path):
+    (tmp_path / "ada.safetensors").write_bytes(b"no voice")
+    Shelf(tmp_path).delete("ada")
+    assert Shelf(tmp_path).names() == []
+
+
 def test_a_shelf_adds_lists_gets_and_deletes(tmp_path):
     shelf = Shelf(tmp_path / "new")
     assert shelf.names() == []

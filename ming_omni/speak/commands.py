@@ -31,7 +31,7 @@ def speak(
         raise InputError("say where the speech should go: a file (--output) or the loudspeaker (--play)")
     to_stdout = path is not None and str(path) == "-"
     kind = format or ("wav" if path is None or to_stdout else output.format_of(path))
-    rate_hz = sample_rate_hz or speaker.sample_rate_hz
+    rate_hz = speaker.sample_rate_hz if sample_rate_hz is None else sample_rate_hz
     output.kind_of(kind, rate_hz)
     pieces = _standard_input() if text == "-" else text
     chunks = speaker.speak(pieces, voice, speed=speed, seed=seed, sample_rate_hz=rate_hz, stream=True)
@@ -52,10 +52,15 @@ def _standard_input() -> Iterator[str]:
 
 
 def list_voices(shelf: Shelf) -> None:
-    """One line a voice: name, seconds, who consented, transcript."""
+    """One line a voice: name, seconds, who consented, transcript; or why its file cannot be used."""
     for name in shelf.names():
-        voice = shelf.get(name)
-        print(f"{name}\t{voice.seconds:.1f} s\t{voice.consent}\t{voice.transcript or ''}".rstrip())
+        try:
+            voice = shelf.get(name)
+        except InputError as error:
+            print(f"{name}\t{error}")
+            continue
+        about = (" ".join((note or "").split()) for note in (voice.consent, voice.transcript))
+        print("\t".join([name, f"{voice.seconds:.1f} s", *about]).rstrip())
 
 
 def add_voice(

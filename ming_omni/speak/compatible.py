@@ -28,7 +28,7 @@ class PublishedTalker(Talker):
     """A Talker with the release's own way of calling it. `tokenizer` and `preset_voices` come from the model folder."""
 
     tokenizer = None
-    preset_voices: dict[str, dict[str, str]] = {}  # noqa: RUF012 - replaced, never changed
+    preset_voices: dict[str, dict[str, str]] = {}  # replaced, never changed
 
     def save_pretrained(self, folder, **options) -> None:
         super().save_pretrained(folder, **options)

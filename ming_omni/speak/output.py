@@ -33,7 +33,7 @@ class Kind(NamedTuple):
     codec: str
     media_type: str
     rates_hz: tuple[int, ...] | None = None
-    options: dict[str, str] = {}  # noqa: RUF012 - of a NamedTuple, never changed
+    options: dict[str, str] = {}  # of a NamedTuple, never changed
 
 
 MP3_RATES_HZ = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
@@ -107,8 +107,8 @@ def kind_of(format: str, sample_rate_hz: int) -> Kind:
 
 
 def check_rate(sample_rate_hz: int) -> None:
-    if isinstance(sample_rate_hz, bool) or not MIN_RATE_HZ <= sample_rate_hz <= MAX_RATE_HZ:
-        raise InputError(f"a sample rate of {sample_rate_hz} Hz is outside {MIN_RATE_HZ}..{MAX_RATE_HZ}")
+    if not isinstance(sample_rate_hz, int) or not MIN_RATE_HZ <= sample_rate_hz <= MAX_RATE_HZ:
+        raise InputError(f"a sample rate of {sample_rate_hz} Hz is outside {MIN_RATE_HZ}..{MAX_RATE_HZ}, or not whole")
 
 
 def encode(chunks: Iterable[np.ndarray], format: Format, sample_rate_hz: int) -> Iterator[bytes]:
@@ -195,7 +195,7 @@ def fade_edges(chunks: Iterable[np.ndarray], num_samples: int) -> Iterator[np.nd
 
 def change_speed(chunks: Iterable[np.ndarray], speed: float, sample_rate_hz: int) -> Iterator[np.ndarray]:
     """The same pitch, faster or slower (FFmpeg's atempo)."""
-    if not MIN_SPEED <= speed <= MAX_SPEED:
+    if not isinstance(speed, int | float) or not MIN_SPEED <= speed <= MAX_SPEED:
         raise InputError(f"a speed of {speed} is outside {MIN_SPEED}..{MAX_SPEED}")
     return iter(chunks) if speed == 1 else _change_speed(chunks, speed, sample_rate_hz)
 

@@ -69,12 +69,13 @@ class Speaker:
         voice   a name from `voices`, a Voice, or None for the talker's own
         seed    the same seed gives the same speech, alone or among others
         """
-        chunks = self._stream(text, voice, speed, seed, sample_rate_hz)
+        rate_hz = self.sample_rate_hz if sample_rate_hz is None else sample_rate_hz
+        chunks = self._stream(text, voice, speed, seed, rate_hz)
         if stream:
             return chunks
         if isinstance(text, str) and len(text) > MAX_CHARACTERS:
             raise InputError(f"the text has {len(text)} characters; stream it, or say at most {MAX_CHARACTERS} at once")
-        return output.gather(chunks, sample_rate_hz or self.sample_rate_hz)
+        return output.gather(chunks, rate_hz)
 
     @property
     def voices(self) -> list[str]:
@@ -103,9 +104,13 @@ class Speaker:
         self.shelf.add(voice, replace=replace)
         return voice
 
-    def _stream(self, text, voice, speed: float, seed: int | None, sample_rate_hz: int | None) -> Iterator[np.ndarray]:
+    def _stream(self, text, voice, speed: float, seed: int | None, sample_rate_hz: int) -> Iterator[np.ndarray]:
         """Everything that can be wrong is checked before the first chunk is asked for."""
+        if isinstance(text, bytes) or not isinstance(text, Iterable):
+            raise InputError(f"a text is a string, or pieces of one, not {type(text).__name__}")
         voice = self._voice(voice) if isinstance(voice, str) else voice
+        if not isinstance(voice, Voice | None):
+            raise InputError(f"a voice is a name or a Voice, not {voice!r}")
         spoken = self._spoken(text)
         if isinstance(text, str):
             first = next(spoken, None)
@@ -114,12 +119,12 @@ class Speaker:
             spoken = itertools.chain([first], spoken)
         chunks = self._sentences(spoken, voice, generator(seed))
         chunks = output.change_speed(chunks, speed, self.sample_rate_hz)
-        return output.resample(chunks, self.sample_rate_hz, sample_rate_hz or self.sample_rate_hz)
+        return output.resample(chunks, self.sample_rate_hz, sample_rate_hz)
 
     def _spoken(self, text: str | Iterable[str]) -> Iterator[str]:
         """Sentences as they are said."""
         is_chinese = isinstance(text, str) and has_chinese(text[:MAX_CHARACTERS])
-        for sentence in sentences(text):
+        for sentence in sentences(text if isinstance(text, str) else map(_checked, text)):
             is_chinese = is_chinese or has_chinese(sentence)
             if said := normalize.spoken(sentence, is_chinese):
                 yield said if not said[-1].isalnum() else said + ("。" if has_chinese(said) else ".")
@@ -167,6 +172,12 @@ class Speaker:
     def _at_model_rate(self, samples: Tensor) -> Tensor:
         chunks = output.resample([samples.numpy()], SAMPLE_RATE_HZ, self.sample_rate_hz)
         return torch.from_numpy(np.concatenate(list(chunks)))
+
+
+def _checked(piece: object) -> str:
+    if not isinstance(piece, str):
+        raise InputError(f"a piece of text is a string, not {piece!r}")
+    return piece
 
 
 def text_ids(tokenizer, text: str, transcript: str | None) -> Tensor:

@@ -50,7 +50,9 @@ class Voice:
     @classmethod
     def clone(cls, name: str, samples: Tensor, transcript: str | None = None, *, consent: str) -> Voice:
         """A voice from 3 to 30 seconds of sound (n,) at 16 kHz, trimmed to the speech and brought to one loudness."""
-        if not consent.strip():
+        if not isinstance(transcript, str | None):
+            raise InputError(f"a transcript is a text, not {transcript!r}")
+        if not isinstance(consent, str) or not consent.strip():
             raise InputError("a cloned voice needs a consent note: who speaks, and that they agreed to be imitated")
         samples = prepare(samples)
         created = datetime.now(UTC).isoformat(timespec="seconds")
@@ -88,6 +90,8 @@ class Voice:
                 metadata, samples = file.metadata() or {}, file.get_tensor("samples")
             if metadata.get("format") != FORMAT:
                 raise InputError(f"{path} is no voice file")
+            if samples.dim() != 1 or len(samples) < FRAME:
+                raise InputError(f"{path} is no voice file: it holds no sound")
             return cls(samples=samples.float() / 32_767, **json.loads(metadata["voice"]))
         except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
             if isinstance(error, InputError):
@@ -96,7 +100,7 @@ class Voice:
 
 
 def check_name(name: str) -> str:
-    if not NAME.fullmatch(name) or name.endswith((".", " ")):
+    if not isinstance(name, str) or not NAME.fullmatch(name) or name.endswith((".", " ")):
         raise InputError(f"{name!r} cannot name a voice: use up to 64 letters, digits, spaces, dots and dashes")
     return name
 
@@ -106,6 +110,7 @@ def prepare(samples: Tensor) -> Tensor:
     seconds = len(samples) / SAMPLE_RATE_HZ
     if not MIN_SECONDS <= seconds <= MAX_SECONDS:
         raise InputError(f"a voice takes {MIN_SECONDS:.0f} to {MAX_SECONDS:.0f} seconds of speech, not {seconds:.1f}")
+    samples = samples - samples.mean()  # a microphone's offset is no sound
     if samples.abs().max() < SILENT:
         raise InputError("the recording is silent")
     num_clipped = int((samples.abs() >= samples.abs().max() * 0.999).sum()) if samples.abs().max() > 0.95 else 0
@@ -148,9 +153,13 @@ class Shelf:
         return sorted({path.stem for folder in self._folders() for path in folder.glob(f"*{SUFFIX}")})
 
     def get(self, name: str) -> Voice:
+        return Voice.load(self.find(name))
+
+    def find(self, name: str) -> Path:
+        """The file of a voice, whole or damaged."""
         for folder in self._folders():
             if NAME.fullmatch(name) and (path := folder / f"{name}{SUFFIX}").is_file():
-                return Voice.load(path)
+                return path
         known = ", ".join(self.names()) or "none yet"
         raise InputError(f"there is no voice {name!r}; known are: {known}")
 
@@ -164,10 +173,10 @@ class Shelf:
         return path
 
     def delete(self, name: str) -> None:
-        self.get(name)  # an unknown name is named as such
+        path = self.find(name)
         if self._is_built_in(name):
             raise InputError(f"{name!r} is a built-in voice and cannot be deleted")
-        (self.folder / f"{name}{SUFFIX}").unlink()
+        path.unlink()
 
     def _is_built_in(self, name: str) -> bool:
         return self.built_in is not None and (self.built_in / f"{name}{SUFFIX}").is_file()
