@@ -176,8 +176,6 @@ class Ming:
         """Hand a conversation to the engine and return its stream of tokens."""
         if max_tokens is not None and not (type(max_tokens) is int and max_tokens >= 1):
             raise InputError(f"max_tokens is a whole number, 1 or more, not {max_tokens!r}")
-        if not isinstance(system, str | None):
-            raise InputError(f"system is text, not {type(system).__name__}")
         chosen = {name: value for name, value in sampling.items() if value is not None}
         if unknown := chosen.keys() - Sampling.__dataclass_fields__.keys():
             raise InputError(f"there is no option {', '.join(sorted(unknown))}")

@@ -6,7 +6,7 @@ import pytest
 import torch
 from accelerate import cpu_offload
 from torch.testing import assert_close
-from transformers import TextStreamer
+from transformers import GenerationConfig, TextStreamer
 
 from ming_omni.config import tiny
 from ming_omni.errors import InputError
@@ -270,6 +270,15 @@ def test_a_penalty_on_the_answer_alone_keeps_the_words_of_the_question_likely(mo
     ("options", "complaint"),
     [
         ({"num_beams": 2}, "num_beams"),
+        ({"generation_config": GenerationConfig(num_beams=3)}, "num_beams"),
+        ({"generation_config": GenerationConfig(no_repeat_ngram_size=10)}, "no_repeat_ngram_size"),
+        ({"max_new_tokens": 1.5}, "max_new_tokens is a whole number"),
+        ({"max_new_tokens": -1}, "max_new_tokens is a whole number"),
+        ({"attention_mask": torch.ones(1, 3)}, r"attention_mask is \(1, 3\)"),
+        ({"input_ids": [[1, 2]]}, "input_ids is a tensor"),
+        ({"input_ids": torch.tensor([1, 2])}, "input_ids is a tensor"),
+        ({"input_ids": torch.zeros(1, 2)}, "input_ids is a tensor"),
+        ({"input_ids": torch.zeros(1, 0, dtype=torch.long)}, "input_ids is a tensor"),
         ({"max_lenght": 3}, "max_lenght"),
         ({"image_gen": True}, "load_image_gen=True"),
         ({"temperature": -1.0}, "temperature"),
@@ -277,7 +286,17 @@ def test_a_penalty_on_the_answer_alone_keeps_the_words_of_the_question_likely(mo
 )
 def test_generate_refuses_what_it_cannot_do(model, options, complaint):
     with pytest.raises(InputError, match=complaint):
-        model.generate(**prompt(model.config, 4), **options)
+        model.generate(**prompt(model.config, 4) | options)
+
+
+def test_a_generation_config_counts_where_the_call_says_nothing(model):
+    ids = prompt(model.config, 5)["input_ids"]
+    config = GenerationConfig(max_new_tokens=3, do_sample=True, temperature=2.0, top_k=40, eos_token_id=[])
+    whole = model.generate(ids, generation_config=config, seed=1)
+    said = {"do_sample": True, "temperature": 2.0, "top_k": 40, "eos_token_id": []}
+    assert torch.equal(whole, model.generate(ids, max_new_tokens=3, seed=1, **said))
+    greedy = model.generate(ids, generation_config=config, max_new_tokens=5, do_sample=False)
+    assert torch.equal(greedy, model.generate(ids, max_new_tokens=5, eos_token_id=[]))
 
 
 def test_generate_takes_the_painting_options_that_the_processor_adds(model):

@@ -1,6 +1,7 @@
 """Messages -> model inputs: placeholders, spans, padding, sizes, and the published call surface."""
 
 import json
+import socket
 from pathlib import Path
 
 import numpy as np
@@ -276,6 +277,15 @@ def test_the_first_picture_is_the_reference_at_the_bucket_s_size():
         (lambda p: p.prepare(Image(Pillow.new("RGB", (9000, 20)))), "too narrow"),
         (lambda p: p.prepare(Video(movie(4), sample="best")), "sample is"),
         (lambda p: MingProcessor(p.tokenizer, chat_format="latin"), "chat format is one of ming, chatml"),
+        (lambda p: p.prepare("x", painting=True, image_gen_aspect_ratio="wide"), "aspect ratio"),
+        (lambda p: p.prepare("x", system=5), "system prompt is text"),
+        (lambda p: p.prepare("x", answer_start=5), "reads text"),
+        (lambda p: p.prepare(Image(None)), "picture cannot be read"),
+        (lambda p: p(None), "reads text"),
+        (lambda p: p([]), "reads text"),
+        (lambda p: p(["x", 5]), "reads text"),
+        (lambda p: MingProcessor.from_pretrained("nano", behaviour="mine"), "behaviour is"),
+        (lambda p: MingProcessor.from_pretrained(None), "neither a folder nor"),
         (lambda p: MingProcessor.from_pretrained("/nowhere/at/all", local_files_only=True), "neither a folder nor"),
     ],
 )
@@ -343,3 +353,10 @@ def test_frames_as_arrays_are_a_video():
     frames = np.zeros((4, 56, 56, 3), np.uint8)
     inputs = toy.processor().prepare(Video(frames, resized_height=280, resized_width=420))
     assert inputs.video_grid_thw.tolist() == [[2, 20, 30]]
+
+
+def test_a_mistyped_local_name_never_reaches_the_network(monkeypatch):
+    monkeypatch.setattr(socket, "socket", lambda *args, **kwargs: pytest.fail("a connection was opened"))
+    for name in ("nono", "./nono", "/nono", "a/b/c", "../a/b"):
+        with pytest.raises(InputError, match="neither a folder nor a hub id"):
+            MingProcessor.from_pretrained(name)

@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 from ming_omni.checkpoint import settings, shards
 from ming_omni.checkpoint.shards import Entry
 from ming_omni.errors import InputError
+from ming_omni.inputs.folder import is_hub_id
 
 NANO = Path(__file__).parent.parent / "weights" / "nano"
 OURS = "ming_omni"
@@ -56,10 +57,6 @@ def locate(name: str | Path, **hub: Any) -> Path:
     if is_hub_id(name):
         return _download(str(name), hub)
     raise InputError(f"there is no model {str(name)!r}: it is no built-in name (nano, tiny), no folder and no hub id")
-
-
-def is_hub_id(name: str | Path) -> bool:
-    return re.fullmatch(r"\w[\w.-]*/[\w.-]+", str(name)) is not None
 
 
 def _download(hub_id: str, options: dict[str, Any]) -> Path:

@@ -12,6 +12,7 @@ from ming_omni.checkpoint import detect, names, quantise, settings, shards
 from ming_omni.checkpoint.detect import Found
 from ming_omni.checkpoint.shards import Entry
 from ming_omni.errors import InputError
+from ming_omni.inputs.folder import is_hub_id
 
 FORMATS = ("fp32", "bf16", *quantise.FORMATS)
 """How routed experts are kept; everything else is fp32 in the first row and bf16 in the others."""
@@ -124,7 +125,7 @@ def _tiny() -> tuple[str, Iterator[tuple[_Owner, tuple[int, ...]]]]:
 
 
 def _stored(name_or_folder: str | Path) -> tuple[str, Iterator[tuple[_Owner, tuple[int, ...]]]]:
-    is_remote = detect.is_hub_id(name_or_folder) and not Path(name_or_folder).expanduser().exists()
+    is_remote = is_hub_id(name_or_folder) and not Path(name_or_folder).expanduser().exists()
     try:
         found = detect.recognise(detect.locate(name_or_folder, local_files_only=True))
         entries = shards.tensors(found.folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -45,7 +46,7 @@ def canvas(image: Image.Image | None, highres: bool | int | None, aspect_ratio: 
 
     aspect_ratio  width over height: the picture is cut to it first; without a picture it widens the square
     """
-    if aspect_ratio is not None and not 1 / 16 <= aspect_ratio <= 16:
+    if aspect_ratio is not None and not (isinstance(aspect_ratio, Real) and 1 / 16 <= aspect_ratio <= 16):
         raise InputError(f"the aspect ratio (width over height) lies between 1/16 and 16, not at {aspect_ratio}")
     fields: dict[str, Any] = {"image_gen_highres": highres}
     if image is None:

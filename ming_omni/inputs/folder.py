@@ -6,6 +6,8 @@ model's configuration.
 
 from __future__ import annotations
 
+import os
+import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -87,13 +89,19 @@ def audio_processor(config: MingConfig | None, **settings) -> AudioProcessor:
     return AudioProcessor(**settings)
 
 
+def is_hub_id(name: object) -> bool:
+    """Only `owner/name` is ever looked for on the hub: a mistyped local name stays on this machine."""
+    return re.fullmatch(r"\w[\w.-]*/[\w.-]+", str(name)) is not None
+
+
 def locate(name_or_folder: str | Path, hub: dict[str, Any]) -> Path:
     """A folder as it is, nano where it is installed, or the processor files, and no others, of a model on the hub."""
     if name_or_folder == "nano":
         return NANO
-    folder = Path(name_or_folder).expanduser()
-    if folder.is_dir():
+    if isinstance(name_or_folder, str | Path) and os.path.isdir(folder := Path(name_or_folder).expanduser()):
         return folder
+    if not is_hub_id(name_or_folder):
+        raise InputError(f"{name_or_folder!r} is neither a folder nor a hub id")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 

@@ -96,6 +96,8 @@ class MingProcessor:
         behaviour          a Behaviour, or "published" for all of the release's own ways
         trust_remote_code  whatever it says, no code from the folder runs
         """
+        if behaviour != "published" and not isinstance(behaviour, Behaviour):
+            raise InputError(f"behaviour is a Behaviour or 'published', not {behaviour!r}")
         folder = folder_files.locate(name_or_folder, hub)
         return cls(**folder_files.read(folder, config), behaviour=PUBLISHED if behaviour == "published" else behaviour)
 
@@ -173,7 +175,13 @@ class MingProcessor:
         """Texts with placeholders, and the media they stand for from left to right -> ModelInputs."""
         if return_tensors not in ("pt", None):
             raise InputError(f"tensors are returned as 'pt', not {return_tensors!r}")
-        texts = [text] if isinstance(text, str) else list(text)
+        texts = [text] if isinstance(text, str) else text
+        if (
+            not isinstance(texts, list | tuple)
+            or not texts
+            or not all(isinstance(t, str) for t in (*texts, answer_start))
+        ):
+            raise InputError("a processor reads text or a list of texts")
         images = [image if isinstance(image, Pillow.Image) else self._fetch(image) for image in _listed(images)]
         inputs: dict[str, Any] = {}
         expansions: dict[str, list[str]] = {placeholder: [] for placeholder in PLACEHOLDERS.values()}
@@ -182,7 +190,7 @@ class MingProcessor:
             inputs |= {"pixel_values": rows, "image_grid_thw": grids}
             expansions["<IMAGE>"] = self._visual("image", grids)
         if videos is not None and len(videos):
-            rows, grids = self.image_processor.videos(_listed(videos))
+            rows, grids = self.image_processor.videos([torch.as_tensor(video) for video in _listed(videos)])
             inputs |= {"pixel_values_videos": rows, "video_grid_thw": grids}
             expansions["<VIDEO>"] = self._visual("video", grids)
         lengths: list[int] = []
@@ -219,6 +227,8 @@ class MingProcessor:
     # Steps of the above.
 
     def _render(self, turns: Sequence[Message], system: str | None, thinking: bool) -> str:
+        if not isinstance(system, str | None):
+            raise InputError(f"a system prompt is text, not {type(system).__name__}")
         return render(
             self.template,
             turns,

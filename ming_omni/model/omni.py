@@ -5,11 +5,13 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from transformers import GenerationConfig
 from transformers.utils import ModelOutput
 
 from ming_omni.config import MODALITIES, MingConfig
@@ -142,9 +144,13 @@ class MingForConditionalGeneration(Part):
         """Processor output -> prompt: media become tokens, and take the places that the ids hold for them."""
         config = self.config.thinker
         ids = inputs["input_ids"]
+        if not isinstance(ids, Tensor) or ids.ndim != 2 or not ids.numel() or ids.is_floating_point():
+            raise InputError("input_ids is a tensor (B, T) of token ids")
         if self.device.type != "meta":  # offloaded: accelerate's hooks move what they need
             ids = ids.to(self.device)
         mask = inputs.get("attention_mask")
+        if mask is not None and mask.shape != ids.shape:
+            raise InputError(f"attention_mask is {tuple(mask.shape)}, input_ids are {tuple(ids.shape)}")
         mask = None if mask is None or mask.all() else mask.bool().to(ids.device)
         grids = inputs.get("image_grid_thw"), inputs.get("video_grid_thw")
         placed, delta = positions(config, ids, mask, *grids, inputs.get("second_per_grid_ts"))
@@ -280,6 +286,8 @@ class MingForConditionalGeneration(Part):
         Prompts of different lengths are padded on the left. `use_cache=False` reads everything anew for each token:
         the plain twin of the cache.
         """
+        if not isinstance(max_new_tokens, Integral) or max_new_tokens < 0:
+            raise InputError(f"max_new_tokens is a whole number, 0 or more, not {max_new_tokens!r}")
         with torch.no_grad():
             prompt = self.prepare(inputs)
         num_rows, length = prompt.ids.shape
@@ -331,24 +339,26 @@ class MingForConditionalGeneration(Part):
         input_ids: Tensor,
         attention_mask: Tensor | None = None,
         *,
-        max_new_tokens: int = 512,
+        max_new_tokens: int | None = None,
         eos_token_id: int | Sequence[int] | None = None,
         use_cache: bool = True,
         do_sample: bool | None = None,
         temperature: float | None = None,
-        top_p: float = 1.0,
-        top_k: int = 0,
-        repetition_penalty: float = 1.0,
+        top_p: float | None = None,
+        top_k: int | None = None,
+        repetition_penalty: float | None = None,
         seed: int | None = None,
+        generation_config: GenerationConfig | None = None,
         streamer: Any = None,
         num_logits_to_keep: int = 1,
-        num_beams: int = 1,
+        num_beams: int | None = None,
         image_gen: bool = False,
         **inputs: Any,
     ) -> Tensor:
         """Prompts (B, T) -> prompts and answers (B, T + new), as the published scripts call it.
 
-        Greedy unless `do_sample` or a temperature says otherwise. `streamer` is a transformers streamer;
+        Greedy unless `do_sample` or a temperature says otherwise; 512 tokens at most unless told otherwise. What is
+        None here is looked up in `generation_config`. `streamer` is a transformers streamer;
         `num_logits_to_keep` is accepted as the scripts pass it: only the last token's logits are ever computed.
         With `image_gen` the answer is a picture, see painting.py.
         """
@@ -359,23 +369,21 @@ class MingForConditionalGeneration(Part):
             from ming_omni.model import painting  # heavy, and most prompts ask for words
 
             return painting.generate(self, {"input_ids": input_ids, "attention_mask": attention_mask, **inputs})
-        if num_beams != 1:
+        options = {"max_new_tokens": max_new_tokens, "eos_token_id": eos_token_id, "num_beams": num_beams}
+        options |= {"do_sample": do_sample, "temperature": temperature, "top_p": top_p, "top_k": top_k}
+        options |= {"repetition_penalty": repetition_penalty}
+        options = _settings(generation_config, options)
+        if options.get("num_beams", 1) != 1:
             raise InputError("this model does not search with beams: num_beams is 1")
-        if do_sample is None:
-            do_sample = bool(temperature)
-        sampling = Sampling(
-            temperature=(1.0 if temperature is None else temperature) if do_sample else 0.0,
-            top_p=top_p,
-            top_k=top_k,
-            repetition_penalty=repetition_penalty,
-            seed=seed,
-        )
+        is_sampling = options.get("do_sample", bool(options.get("temperature")))
+        kept = {name: options[name] for name in ("top_p", "top_k", "repetition_penalty") if name in options}
+        sampling = Sampling(temperature=options.get("temperature", 1.0) if is_sampling else 0.0, seed=seed, **kept)
         media = {key: inputs.get(key) for key in MEDIA_KEYS}
         steps = self.steps(
             {"input_ids": input_ids, "attention_mask": attention_mask, **media},
             sampling,
-            max_new_tokens=max_new_tokens,
-            eos_token_id=eos_token_id,
+            max_new_tokens=options.get("max_new_tokens", 512),
+            eos_token_id=options.get("eos_token_id"),
             use_cache=use_cache,
         )
         ids = [input_ids]
@@ -388,6 +396,15 @@ class MingForConditionalGeneration(Part):
         if streamer is not None:
             streamer.end()
         return torch.cat(ids, 1)
+
+
+def _settings(config: GenerationConfig | None, options: dict[str, Any]) -> dict[str, Any]:
+    """What was given: the options that are not None, and from transformers' own object those that are."""
+    given = {} if config is None else config.to_diff_dict()
+    given = {name: value for name, value in given.items() if value is not None and name != "transformers_version"}
+    if unknown := given.keys() - options.keys() - {"use_cache", "pad_token_id", "bos_token_id"}:
+        raise InputError(f"generation_config asks for {', '.join(sorted(unknown))}, which generate has not")
+    return given | {name: value for name, value in options.items() if value is not None}
 
 
 def _fill(embeddings: Tensor, place: Tensor, tokens: Tensor) -> Tensor:
