@@ -57,7 +57,7 @@ def augment(
     samples, lengths = change_speed(samples, lengths, [t.speed for t in treatments])
     samples = add_room(samples, lengths, treatments, sample_rate_hz)
     samples = add_noise(samples, lengths, treatments)
-    samples = telephone(samples, [t.is_telephone for t in treatments], sample_rate_hz)
+    samples = telephone(samples, lengths, [t.is_telephone for t in treatments], sample_rate_hz)
     level = torch.tensor([10 ** (t.level_db / 20) for t in treatments], device=samples.device)
     samples = samples * level[:, None] * _inside(samples, lengths)
     return samples.clamp(-1, 1), lengths
@@ -114,21 +114,21 @@ def add_noise(samples: Tensor, lengths: Tensor, treatments: Sequence[Treatment])
     return out
 
 
-def telephone(samples: Tensor, chosen: Sequence[bool], sample_rate_hz: int) -> Tensor:
+def telephone(samples: Tensor, lengths: Tensor, chosen: Sequence[bool], sample_rate_hz: int) -> Tensor:
     """The band of a telephone and its 8-bit companding."""
-    rows = [i for i, is_chosen in enumerate(chosen) if is_chosen]
-    if not rows:
-        return samples
-    total = samples.shape[1] + sample_rate_hz // 4  # silence, so that the end does not ring into the beginning
-    spectrum = torch.fft.rfft(samples[rows], total)
-    hz = torch.linspace(0, sample_rate_hz / 2, spectrum.shape[1], device=samples.device)
+    out = samples.clone()
     low, high = TELEPHONE_HZ
-    band = ((hz - low) / 50 + 0.5).clamp(0, 1) * ((high - hz) / 100 + 0.5).clamp(0, 1)
-    narrow = torch.fft.irfft(spectrum * band, total)[:, : samples.shape[1]].clamp(-1, 1)
-    companded = narrow.sign() * (1 + 255 * narrow.abs()).log() / math.log(256)
-    companded = (companded * 127).round() / 127
-    narrow = companded.sign() * (256 ** companded.abs() - 1) / 255
-    return samples.index_copy(0, torch.tensor(rows, device=samples.device), narrow.to(samples))
+    for i in (i for i, is_chosen in enumerate(chosen) if is_chosen):
+        length = int(lengths[i])
+        total = length + sample_rate_hz // 4  # silence, so that the end does not ring into the beginning
+        spectrum = torch.fft.rfft(samples[i, :length], total)
+        hz = torch.linspace(0, sample_rate_hz / 2, len(spectrum), device=samples.device)
+        band = ((hz - low) / 50 + 0.5).clamp(0, 1) * ((high - hz) / 100 + 0.5).clamp(0, 1)
+        narrow = torch.fft.irfft(spectrum * band, total)[:length].clamp(-1, 1)
+        companded = narrow.sign() * (1 + 255 * narrow.abs()).log() / math.log(256)
+        companded = (companded * 127).round() / 127
+        out[i, :length] = companded.sign() * (256 ** companded.abs() - 1) / 255
+    return out
 
 
 def pad_rows(rows: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
