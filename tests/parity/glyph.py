@@ -29,9 +29,11 @@ def compare(folder: Path) -> Iterator[Check]:
     with tempfile.TemporaryDirectory() as release:
         lay_out(folder, config, Path(release))
         glyphs = load_glyphs(Path(release))
-    ids, mask = spell(config["texts"], glyphs.config.max_length)
-    yield same("input_ids", ids, inputs["input_ids"])
-    yield same("attention_mask", mask, inputs["attention_mask"])
+    ids, mask = inputs["input_ids"], inputs["attention_mask"]
+    if "texts" in config:
+        spelled, shown = spell(config["texts"], glyphs.config.max_length)
+        yield same("input_ids", spelled, ids)
+        yield same("attention_mask", shown, mask)
     states = glyphs.encode(ids, mask)
     yield difference("encoder_out", states, expected["encoder_out"], TOLERANCE)
     mapped = glyphs.map(states, mask)

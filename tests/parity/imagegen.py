@@ -1,7 +1,8 @@
 """The painter: condition, diffusion transformer, sampling in every guidance mode, autoencoder, and a whole picture.
 
 The set stores no weights: recipe.json says how to draw them, and this file is our own reader of it. The thinker is the
-`thinker` set beside it, found by its contents.
+`thinker` set beside it, found by its contents. Sizes and seeds are read from the tensors; the README, where there is
+one, is asked only for the number of steps and the guidance, which no tensor tells.
 """
 
 from __future__ import annotations
@@ -17,13 +18,15 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 from torch import Tensor
 
 from ming_omni import checkpoint
+from ming_omni.buckets import bucket
 from ming_omni.model.dit import DiT, rotary_table
 from ming_omni.model.painter import Guidance, Painter, noise, sigmas
-from ming_omni.model.painting import generate_image, last_grid, to_images, with_queries
+from ming_omni.model.painting import generate_image, last_grid, read_states, to_images, with_queries
 from tests.parity import Check, difference, keys, same, tensors
 
 CONDITION, FORWARD, LATENTS, DECODED = 1e-5, 2e-4, 2e-3, 5e-3
@@ -35,12 +38,12 @@ def matches(folder: Path) -> bool:
 
 def compare(folder: Path) -> Iterator[Check]:
     inputs, expected = tensors(folder / "inputs.safetensors"), tensors(folder / "outputs.safetensors")
-    thinker = find_thinker(folder)
-    if thinker is None:
-        yield Check("the thinker set beside this one", float("inf"), 0.0)
-        return
     with tempfile.TemporaryDirectory() as release:
         materialise(folder, Path(release))
+        thinker = find_thinker(folder, Path(release))
+        if thinker is None:
+            yield Check("the thinker set beside this one", float("inf"), 0.0)
+            return
         for name in ("config.json", "model.safetensors"):
             (Path(release) / name).symlink_to((thinker / name).resolve())
         model = checkpoint.load(release, load_image_gen=True, dtype=torch.float32)
@@ -53,11 +56,17 @@ def compare(folder: Path) -> Iterator[Check]:
     yield from check_whole(model, inputs, expected, folder)
 
 
-def find_thinker(folder: Path) -> Path | None:
-    """The sibling folder that holds a language and a vision model in the published layout."""
+def find_thinker(folder: Path, release: Path) -> Path | None:
+    """The sibling folder that holds a language and a vision model in the published layout, as wide as the painter."""
     wanted = {"model.model.word_embeddings.weight", "vision.patch_embed.proj.weight", "linear_proj.0.weight"}
-    siblings = (path for path in sorted(folder.resolve().parent.iterdir()) if path.is_dir())
-    return next((path for path in siblings if wanted <= keys(path / "model.safetensors")), None)
+    width = tensors(release / "mlp/model.safetensors")["proj_in.weight"].shape[1]
+    for path in sorted(path for path in folder.resolve().parent.iterdir() if path.is_dir()):
+        file = path / "model.safetensors"
+        if wanted <= keys(file):
+            with safe_open(file, "pt") as stored:
+                if stored.get_slice("model.model.word_embeddings.weight").get_shape()[1] == width:
+                    return path
+    return None
 
 
 def materialise(folder: Path, release: Path) -> None:
@@ -96,7 +105,9 @@ def check_schedule(painter: Painter, expected: dict[str, Tensor]) -> Iterator[Ch
     for key, recorded in expected.items():
         if key.startswith("scheduler.sigmas_"):
             num_steps = len(recorded) - 1
-            levels = sigmas(painter.config.flow, num_steps, 256)
+            height, width = expected["sample.initial_noise"].shape[2:]
+            num_tokens = height * width // painter.config.dit.patch_size**2
+            levels = sigmas(painter.config.flow, num_steps, num_tokens)
             yield difference(key, levels, recorded, 1e-6)
             times = f"scheduler.timesteps_{num_steps}"
             yield difference(times, levels[:-1] * painter.config.flow.num_train_steps, expected[times], 1e-3)
@@ -135,9 +146,10 @@ def check_samples(
     painter: Painter, inputs: dict[str, Tensor], expected: dict[str, Tensor], folder: Path
 ) -> Iterator[Check]:
     condition, pixels = inputs["sample_prompt_embeds"], inputs["sample_ref_pixels"]
-    steps, seed, guidance = how_sampled(folder)
-    first = noise([seed], expected["sample.initial_noise"].shape[1:], torch.float32)
-    yield difference("sample.initial_noise", first, expected["sample.initial_noise"], 0.0)
+    first = expected["sample.initial_noise"]
+    steps, guidance = told(folder, expected)[0]
+    seed = find_seed(first, folder)
+    yield difference("sample.initial_noise", noise([seed], first.shape[1:], torch.float32), first, 0.0)
     for case in sorted({key.split(".")[1] for key in expected if key.startswith("sample.") and key.count(".") == 2}):
         match = re.fullmatch(r"t2i_(zero|given)_negative|edit_image_cfg([\d.]+)(?:_mode(\d))?", case)
         if match is None:
@@ -146,7 +158,7 @@ def check_samples(
         negative, image_guidance, mode = match.groups()
         *_, last = painter.sample(
             condition,
-            size=tuple(pixels.shape[2:]),
+            size=tuple(side * painter.config.vae.downscale for side in first.shape[2:]),
             seeds=[seed],
             num_steps=steps,
             guidance=Guidance(guidance, float(image_guidance or 1), int(mode or 1)),
@@ -160,10 +172,30 @@ def check_samples(
         yield from check_levels(f"{key}.uint8", to_images(painter.decode(last.latents))[0], expected[f"{key}.uint8"])
 
 
-def how_sampled(folder: Path) -> tuple[int, int, float]:
-    """Steps, seed and guidance of the samples, which only the set's README tells."""
-    told = re.search(r"(\d+) steps, seed (\d+), guidance (\d+(?:\.\d+)?)", (folder / "README.md").read_text())
-    return int(told[1]), int(told[2]), float(told[3])
+def told(folder: Path, expected: dict[str, Tensor]) -> tuple[tuple[int, float], tuple[int, float]]:
+    """Steps and guidance of the samples and of the whole picture: what the README says, or else what is usual.
+
+    A schedule is recorded for the samples' steps, which are the fewest; the published guidance is the default.
+    """
+    pattern = r"(\d+) steps, seed \d+, guidance (\d+(?:\.\d+)?)"
+    found = [(int(steps), float(guidance)) for steps, guidance in re.findall(pattern, readme(folder))]
+    schedules = [len(levels) - 1 for key, levels in expected.items() if key.startswith("scheduler.sigmas_")]
+    found = found or [(min(schedules, default=30), Guidance().text)]
+    return found[0], found[-1]
+
+
+def readme(folder: Path) -> str:
+    return (folder / "README.md").read_text() if (folder / "README.md").is_file() else ""
+
+
+def find_seed(recorded: Tensor, folder: Path) -> int:
+    """The seed that draws this noise: one of those the README names, or any below 2^16; 0 when none does.
+
+    The first 16 values tell, however large the picture is.
+    """
+    first = recorded.flatten()[:16]
+    named = map(int, re.findall(r"seed (\d+)", readme(folder)))
+    return next((seed for seed in (*named, *range(2**16)) if noise([seed], (16,), first.dtype)[0].equal(first)), 0)
 
 
 def check_levels(key: str, image: Image.Image, recorded: Tensor) -> Iterator[Check]:
@@ -197,33 +229,32 @@ def check_conditions(model, inputs: dict[str, Tensor], expected: dict[str, Tenso
 
 
 def check_whole(model, inputs: dict[str, Tensor], expected: dict[str, Tensor], folder: Path) -> Iterator[Check]:
-    """The published call: prompt ids -> picture, whose file name tells steps and seed."""
-    [file] = folder.glob("generate_*.png")
-    name, steps, seed = re.fullmatch(r"(generate_\d+)_(\d+)steps_seed(\d+)\.png", file.name).groups()
-    steps, seed, guidance = int(steps), int(seed), how_sampled(folder)[2]
-    recorded = expected[f"{name}.vae_input"]
-    height, width = (side * model.painter.config.vae.downscale for side in recorded.shape[2:])
-    first = noise([seed], recorded.shape[1:], torch.float32)
-    key = f"{name}.initial_noise_first_channel"
-    yield difference(key, first[:, :1], expected[key], 0.0)
-    prompt = with_queries(model, model.prepare({"input_ids": inputs["cond_text_input_ids"]}))
-    output = model.thinker(prompt.embeddings, prompt.positions, modality=prompt.modality, mask=prompt.mask)
-    condition = model.painter.condition(last_grid(model.painter, output.hidden[:, :-1]))
-    *_, last = model.painter.sample(
-        condition,
-        size=(height, width),
-        seeds=[seed],
-        num_steps=steps,
-        guidance=Guidance(guidance),
-    )
-    yield difference(f"{name}.vae_input", model.painter.vae.unscale(last.latents), recorded, LATENTS)
-    image = generate_image(
-        model,
-        input_ids=inputs["cond_text_input_ids"],
-        image_gen_steps=steps,
-        image_gen_seed=seed,
-        image_gen_cfg=guidance,
-        image_gen_height=height,
-        image_gen_width=width,
-    )
-    yield from check_levels(file.name, image, torch.from_numpy(np.array(Image.open(file).convert("RGB"))))
+    """The published call: prompt ids -> picture. The file of the picture is named after its size and steps."""
+    for name in sorted(key.removesuffix(".vae_input") for key in expected if re.match(r"generate_.*\.vae_input$", key)):
+        file = next(folder.glob(f"{name}_*.png"), None)
+        steps, guidance = told(folder, expected)[1]
+        if file and (named := re.search(r"_(\d+)steps", file.name)):
+            steps = int(named[1])
+        recorded, first = expected[f"{name}.vae_input"], expected[f"{name}.initial_noise_first_channel"]
+        height, width = (side * model.painter.config.vae.downscale for side in recorded.shape[2:])
+        table = next((table for table in (False, 672, True) if bucket(height, width, table) == (height, width)), False)
+        seed = find_seed(first, folder)
+        drawn = noise([seed], recorded.shape[1:], torch.float32)
+        yield difference(f"{name}.initial_noise_first_channel", drawn[:, :1], first, 0.0)
+        condition = model.painter.condition(read_states(model, {"input_ids": inputs["cond_text_input_ids"]}))
+        *_, last = model.painter.sample(
+            condition, size=(height, width), seeds=[seed], num_steps=steps, guidance=Guidance(guidance)
+        )
+        yield difference(f"{name}.vae_input", model.painter.vae.unscale(last.latents), recorded, LATENTS)
+        image = generate_image(
+            model,
+            input_ids=inputs["cond_text_input_ids"],
+            image_gen_steps=steps,
+            image_gen_seed=seed,
+            image_gen_cfg=guidance,
+            image_gen_height=height,
+            image_gen_width=width,
+            image_gen_highres=table,
+        )
+        if file:
+            yield from check_levels(file.name, image, torch.from_numpy(np.array(Image.open(file).convert("RGB"))))
