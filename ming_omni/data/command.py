@@ -62,7 +62,7 @@ def data_command(
         return _speech(output, seed, count, split, workers, device, teacher, codec, packages_folder)
     bank = bank or _made("sprites", packages_folder) / "sprites.safetensors"
     if kind == "sheet":
-        return _sheets(output, seed, split, bank)
+        return _sheets(output, seed, min(count, SHEET_EXAMPLES), split, bank)
     if kind == "judges":
         return _judges(output, seed, count, device, bank)
     return _scenes(output, seed, count, split, workers, device, bank)
@@ -132,7 +132,7 @@ def as_png(picture) -> bytes:
     return file.getvalue()
 
 
-def _sheets(output: Path, seed: int, split: str, bank: Path) -> dict:
+def _sheets(output: Path, seed: int, count: int, split: str, bank: Path) -> dict:
     """One PNG for each kind of example: the first ones, unpicked."""
     import torch
 
@@ -143,7 +143,7 @@ def _sheets(output: Path, seed: int, split: str, bank: Path) -> dict:
     stock = _stock(bank, split, "cpu")
     sheets = []
     for kind in PICTURES:
-        examples = [example(stock, kind, seed, i) for i in range(SHEET_EXAMPLES)]
+        examples = [example(stock, kind, seed, i) for i in range(count)]
         pictures = []
         for item, drawn in zip(examples, draw(stock, examples), strict=True):
             strip = list(drawn.pictures[::2] if kind == "film" else drawn.pictures)
