@@ -261,6 +261,29 @@ def test_stopping_ends_open_streams():
     assert_all_free(e)
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_dead_engine_tells_whoever_waits_refuses_others_and_can_be_stopped(monkeypatch):
+    e = engine()
+    monkeypatch.setattr(e.scheduler, "advance", lambda _: 1 / 0)
+    stream = e.start().submit(request(TEXT))
+    with pytest.raises(ZeroDivisionError):
+        list(stream)
+    assert not e.is_alive
+    with pytest.raises(Closing):
+        e.submit(request(TEXT))
+    e.stop()
+
+
+def test_work_ends_when_the_loop_that_listened_is_closed():
+    e, loop = engine(), asyncio.new_event_loop()
+    e.submit(request(TEXT, max_tokens=100), loop)
+    loop.close()
+    e.step()
+    e.step()
+    assert_all_free(e)
+    assert e.counts.answer_tokens == 1
+
+
 def test_threads_and_tasks_can_ask_at_the_same_time():
     e, answers = engine().start(), {}
 

@@ -188,7 +188,11 @@ class Engine:
             self._changed.notify()
         if self._thread:
             self._thread.join()
-        self.step()
+        delivery: list[tuple[Stream, Token | str | Exception]] = []
+        with self._changed:
+            for sequence in list(self.streams):
+                self._end(sequence, sequence.cancelled, delivery)
+        _deliver(delivery)
 
     def step(self) -> bool:
         """Drop who was cancelled, compute one step, hand out its tokens. False: there was nothing to compute."""
@@ -287,8 +291,12 @@ def _deliver(delivery: list[tuple[Stream, Token | str | Exception]]) -> None:
     for loop, items in by_loop.items():
         if loop is None:
             _put(items)
-        elif not loop.is_closed():
+            continue
+        try:
             loop.call_soon_threadsafe(_put, items)
+        except RuntimeError:  # the loop has closed, perhaps just now: nobody can listen any more
+            for stream, _ in items:
+                stream.cancel()
 
 
 def _put(items: list[tuple[Stream, Token | str | Exception]]) -> None:
