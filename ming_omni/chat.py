@@ -70,10 +70,15 @@ class Chat:
 
         if not argument:
             raise InputError(f"say which file: /{kind} FILE")
-        paths = shlex.split(argument) if argument[0] in "'\"" else [argument]
-        path = Path(paths[0]).expanduser()
-        if not path.exists():
-            raise InputError(f"there is no file {path}")
+        try:
+            paths = shlex.split(argument) if argument[0] in "'\"" else [argument]
+            path = Path(paths[0]).expanduser()
+        except (ValueError, RuntimeError) as error:  # an open quotation, an unknown home
+            raise InputError(f"{argument}: {error}") from None
+        if len(paths) > 1:
+            raise InputError(f"one file at a time: /{kind} FILE")
+        if not paths[0] or not path.exists():
+            raise InputError(f"there is no file {paths[0]}")
         self.ming.requires(kind)
         part = {"image": messages.Image, "audio": messages.Audio, "video": messages.Video}[kind]
         self.attached.append(part(path))
@@ -83,9 +88,15 @@ class Chat:
         """Stream the answer to one message; Ctrl-C keeps what has been said so far."""
         from ming_omni.inputs.messages import Message, Text
 
-        message = Message("user", [*self.attached, Text(text)])
+        # Let go at once: a file that cannot be read must not spoil every later message.
+        attached, self.attached = self.attached, []
+        message = Message("user", [*attached, Text(text)])
         said = []
-        stream = self.ming.reply([*self.history, message], system=self.system, **self.options)
+        try:
+            stream = self.ming.reply([*self.history, message], system=self.system, **self.options)
+        except InputError as error:
+            hint = "; what was attached to it must be attached again" if attached else ""
+            raise InputError(f"{error}{hint}") from None
         try:
             for piece in stream:
                 said.append(piece)
@@ -94,5 +105,4 @@ class Chat:
             stream.close()
             self.write(" (stopped)")
         self.write("\n")
-        self.attached = []
         self.history += [message, Message("assistant", [Text("".join(said))])]
