@@ -147,3 +147,9 @@ def test_end_tokens_may_be_written_as_objects(tmp_path):
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
     tokenizer = Tokenizer.from_pretrained(tmp_path)
     assert tokenizer.eos_token_id == tokenizer.pad_token_id == BYTE_LEVEL.eos_token_id
+
+
+@pytest.mark.parametrize("tokenizer", [BYTE_LEVEL, BYTE_FALLBACK])
+def test_half_a_character_is_refused_in_a_sentence(tokenizer):
+    with pytest.raises(InputError, match=r"half a character: '\\ud83d' stands alone"):
+        tokenizer.encode("so \ud83d")

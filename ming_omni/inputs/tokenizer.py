@@ -108,6 +108,10 @@ class Tokenizer:
 
     def encode(self, text: str, **_) -> list[int]:
         """Added tokens become their ids; everything else ordinary tokens. Nothing is put before or after."""
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise InputError(f"the text holds half a character: {text[error.start]!r} stands alone") from None
         ids: list[int] = []
         for piece in self._added.split(text) if self._added else [text]:
             if piece in self.added_ids:
