@@ -219,6 +219,26 @@ def test_echoed_logprobs_score_the_prompt(client, served):
     )
 
 
+def test_offsets_count_characters_though_one_may_take_several_tokens(client):
+    scored = client.completions.create(model="tiny", prompt="aéb", max_tokens=0, echo=True, logprobs=0)
+    assert scored.choices[0].logprobs.text_offset == [0, 1, 1, 2]
+
+
+def test_parts_of_characters_are_told_apart_among_the_likeliest(client):
+    answer = client.completions.create(model="tiny", prompt="a", max_tokens=8, logprobs=20)
+    likeliest = answer.choices[0].logprobs.top_logprobs
+    assert any(token.startswith("bytes:\\x") for best in likeliest for token in best)
+
+
+def test_choices_of_one_request_do_not_count_as_cached_for_each_other(client):
+    messages = say("a question that nobody has asked before, long enough for pages of its own")
+    messages.insert(0, {"role": "system", "content": "unheard of"})
+    answer = client.chat.completions.create(model="tiny", messages=messages, max_tokens=1, n=3, temperature=1)
+    again = client.chat.completions.create(model="tiny", messages=messages, max_tokens=1)
+    assert again.usage.prompt_tokens_details.cached_tokens > 48
+    assert answer.usage.prompt_tokens_details.cached_tokens < 16
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

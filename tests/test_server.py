@@ -70,6 +70,10 @@ def test_metrics_count_what_was_done(http):
         ("POST", "/v1/completions", b'{"model": "tiny", "prompt": []}', 400, "prompt holds 1 to 128 prompts for n=1"),
         ("POST", "/v1/completions", b'{"model": "tiny", "prompt": ""}', 400, "a request is one prompt of one token"),
         ("POST", "/v1/completions", b'{"model": "tiny", "prompt": [400]}', 400, "token ids are 0 to 319"),
+        ("POST", "/v1/completions", b'{"model": "tiny", "prompt": [-1]}', 400, "token ids are whole numbers"),
+        ("POST", "/v1/completions", b'{"model": "tiny", "prompt": [[1], [2147483648]]}', 400, "token ids are whole"),
+        ("POST", "/v1/completions", b'{"model": "tiny", "prompt": "\\ud800"}', 400, "the text holds half a character"),
+        ("POST", "/v1/completions", b'{"model": "tiny", "\\ud800": 1}', 400, "there is no parameter \\ud800"),
     ],
 )  # fmt: skip
 def test_errors_have_one_form_and_one_sentence(http, method, path, content, status, message):
@@ -85,6 +89,44 @@ def test_a_body_that_does_not_say_it_is_json_is_refused(http):
     """A page of another origin can send plain text without asking, but not JSON."""
     answer = http.post("/v1/chat/completions", content=json.dumps(chat()), headers={"content-type": "text/plain"})
     assert answer.status_code == 400
+    assert "Content-Type is application/json" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("content", ["\ud800", [{"type": "text", "text": "\ud800"}]])
+def test_half_a_character_is_refused_and_breaks_nothing(http, content):
+    body = json.dumps(chat(content)).encode()
+    answer = http.post("/v1/chat/completions", content=body, headers={"content-type": "application/json"})
+    assert answer.status_code == 400
+    assert answer.json()["error"]["message"].startswith("the text holds half a character")
+
+
+@pytest.mark.parametrize("path", ["/", "/health"])
+def test_monitors_may_ask_for_the_head_alone(http, path):
+    answer = http.head(path)
+    assert answer.status_code == 200 and answer.content == b""
+
+
+@pytest.mark.parametrize("path", ["/", "/page/page.js", "/page/page.css"])
+def test_a_browser_asks_again_for_every_file_of_the_page(http, path):
+    """Otherwise the old script of an upgraded server meets its new page."""
+    headers = http.get(path).headers
+    assert headers["cache-control"] == "no-cache" and headers["x-content-type-options"] == "nosniff"
+    assert http.get(path, headers={"if-none-match": headers["etag"]}).status_code in (200, 304)
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions"])
+def test_prompts_are_read_beside_the_loop_so_that_a_long_one_stops_nobody(http, served, monkeypatch, path):
+    threads, tokenizer = set(), served.ming.processor.tokenizer
+    encode = tokenizer.encode
+
+    def encode_noted(text: str) -> list[int]:
+        threads.add(threading.current_thread().name)
+        return encode(text)
+
+    monkeypatch.setattr(tokenizer, "encode", encode_noted)
+    prompt = {"prompt": "hi"} if path == "/v1/completions" else {"messages": chat()["messages"]}
+    assert http.post(path, json={"model": "tiny", "max_tokens": 1} | prompt).status_code == 200
+    assert threads and all(name.startswith("AnyIO worker") for name in threads)
 
 
 @pytest.mark.parametrize("is_chunked", [False, True])

@@ -90,6 +90,11 @@ def build(ming: Ming, max_body_bytes: int = MAX_BODY_BYTES) -> FastAPI:
     def answer_of(body: ChatBody | CompletionBody) -> Answer:
         return Answer(ming.processor.tokenizer.stream(), body.stop)
 
+    def read_completion(prompt: str | list[int]) -> Prompt:
+        # A plain completion is where prompts are written by hand, so special tokens in them are obeyed.
+        ids = ming.processor.tokenizer.encode(prompt) if isinstance(prompt, str) else prompt
+        return read_prompt(ming.model, {"input_ids": torch.tensor([ids], dtype=torch.long)})
+
     async def respond(http: Request, body: ChatBody | CompletionBody, reply: Reply) -> Response:
         if body.stream:
             return StreamingResponse(events(http, reply, body.has_usage), media_type="text/event-stream")
@@ -113,10 +118,8 @@ def build(ming: Ming, max_body_bytes: int = MAX_BODY_BYTES) -> FastAPI:
         if refusal := check(body):
             return refusal
         tokenizer = ming.processor.tokenizer
+        prompts = await to_thread.run_sync(lambda: [read_completion(p) for p in body.prompts], limiter=preparing)
         texts = [p if isinstance(p, str) else tokenizer.decode(p) for p in body.prompts]
-        # A plain completion is where prompts are written by hand, so special tokens in them are obeyed.
-        rows = [tokenizer.encode(p) if isinstance(p, str) else p for p in body.prompts]
-        prompts = [read_prompt(ming.model, {"input_ids": torch.tensor([row], dtype=torch.long)}) for row in rows]
         has_logprobs = body.logprobs is not None
         streams = submit(
             http,
@@ -147,7 +150,7 @@ def build(ming: Ming, max_body_bytes: int = MAX_BODY_BYTES) -> FastAPI:
             )
         return JSONResponse(card)
 
-    @app.get("/health")
+    @app.api_route("/health", methods=["GET", "HEAD"])
     async def health() -> JSONResponse:
         status = "draining" if engine.is_draining else "ok" if engine.is_alive else "stopped"
         return JSONResponse({"status": status}, 200 if status == "ok" else 503)
@@ -156,12 +159,21 @@ def build(ming: Ming, max_body_bytes: int = MAX_BODY_BYTES) -> FastAPI:
     async def metrics() -> PlainTextResponse:
         return PlainTextResponse(prometheus(engine), media_type="text/plain; version=0.0.4")
 
-    @app.get("/", include_in_schema=False)
+    @app.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
     async def page() -> FileResponse:
         return FileResponse(PAGE / "index.html", headers=PAGE_HEADERS)
 
-    app.mount("/page", StaticFiles(directory=PAGE))
+    app.mount("/page", PageFiles(directory=PAGE))
     return app
+
+
+class PageFiles(StaticFiles):
+    """The page's scripts and styles, with the headers of the page itself: an old script never meets a new page."""
+
+    def file_response(self, *args, **kwargs) -> Response:
+        response = super().file_response(*args, **kwargs)
+        response.headers.update(PAGE_HEADERS)
+        return response
 
 
 async def events(http: Request, reply: Reply, has_usage: bool) -> AsyncIterator[str]:

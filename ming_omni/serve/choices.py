@@ -57,10 +57,11 @@ class Choice:
 
     def _echoed(self) -> Piece:
         """The prompt; its tokens are placed before the answer's, so their places are negative."""
-        scores, place, placed = self.stream.sequence.prompt_scores, -len(self.echo), []
-        for score in scores:
+        place, placed = -len(self.echo), []
+        decoder = self.answer.decoder.tokenizer.stream(skip_special_tokens=False)
+        for score in self.stream.sequence.prompt_scores:
             placed.append((place, score))
-            place += len(self.answer.decoder.tokenizer.decode([score.id]))
+            place += len(decoder.push(score.id))
         return Piece(self.index, self.echo, placed)
 
 
@@ -107,7 +108,8 @@ class Reply:
             yield {**head, "choices": [], "usage": self.usage()}
 
     def usage(self) -> dict:
-        prompts = {id(c.stream.sequence.prompt): c.stream.sequence for c in self.choices}
+        # Of several choices the first one counts: what the others find of a prompt, it has computed.
+        prompts = {id(c.stream.sequence.prompt): c.stream.sequence for c in reversed(self.choices)}
         num_read = sum(len(sequence.prompt) for sequence in prompts.values())
         num_written = sum(choice.answer.num_tokens for choice in self.choices)
         return {
@@ -178,7 +180,11 @@ def chat_logprobs(piece: Piece, tokenizer: Tokenizer) -> dict:
 
 def text_logprobs(piece: Piece, reply: Reply) -> dict:
     def spell(id_: int) -> str:
-        return token_bytes(reply.tokenizer, id_).decode(errors="replace")
+        spelled = token_bytes(reply.tokenizer, id_)
+        try:
+            return spelled.decode()
+        except UnicodeDecodeError:  # as OpenAI spells them, so that different parts of characters stay different
+            return "bytes:" + "".join(f"\\x{byte:02x}" for byte in spelled)
 
     first_place = len(reply.choices[piece.index].echo or "")
     return {

@@ -25,6 +25,8 @@ class Body(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def drop_what_asks_for_nothing(cls, data: Any) -> Any:
+        if isinstance(data, bytes):
+            raise InputError("the body is JSON only if its Content-Type is application/json")
         if not isinstance(data, dict):
             raise InputError("the body is a JSON object")
         kept = {}
@@ -37,7 +39,8 @@ class Body(BaseModel):
                     raise InputError(f"{name} is not supported by this server")
             elif value is not None:
                 close = difflib.get_close_matches(name, cls.model_fields, 1)
-                raise InputError(f"there is no parameter {name}" + (f"; did you mean {close[0]}?" if close else ""))
+                shown = name.encode(errors="backslashreplace").decode()  # half a character cannot be sent back
+                raise InputError(f"there is no parameter {shown}" + (f"; did you mean {close[0]}?" if close else ""))
         return kept
 
 
@@ -100,7 +103,15 @@ UNSUPPORTED = {
 class ChatMessage(Body):
     """Parts are read by `inputs.messages.from_openai`."""
 
-    without = {"name": (), "refusal": (), "annotations": (), "audio": (), "tool_calls": (), "function_call": ()}
+    without = {
+        "name": (),
+        "refusal": (),
+        "annotations": (),
+        "audio": (),
+        "tool_calls": (),
+        "tool_call_id": (),
+        "function_call": (),
+    }
     role: str
     content: str | list[dict[str, Any]] = ""
 
@@ -172,6 +183,9 @@ class CompletionBody(SamplingBody):
     def check_completion(self):
         if not 1 <= len(self.prompts) * self.n <= 8 * MAX_CHOICES:
             raise InputError(f"prompt holds 1 to {8 * MAX_CHOICES // self.n} prompts for n={self.n}")
+        for ids in self.prompts:
+            if not isinstance(ids, str) and not all(0 <= id_ < 2**31 for id_ in ids):
+                raise InputError("token ids are whole numbers of 31 bits, 0 or more")
         return self
 
 
