@@ -131,6 +131,20 @@ def test_scheduler_may_be_absent_and_may_shift_by_size(release):
     assert read_config(release).flow.shift == 3.0
 
 
+def test_settings_that_a_file_leaves_out_are_those_of_the_library_that_wrote_it(release):
+    def leave_out(file: Path, *names: str) -> None:
+        replace(file, json.dumps({k: v for k, v in json.loads(file.read_text()).items() if k not in names}))
+
+    leave_out(release / "scheduler/scheduler_config.json", "shift", "num_train_timesteps")
+    leave_out(release / "vae/config.json", "scaling_factor", "shift_factor", "use_quant_conv", "norm_num_groups")
+    leave_out(release / "transformer/config.json", "qk_norm", "dual_attention_layers", "pos_embed_max_size")
+    config = read_config(release)
+    assert (config.flow.shift, config.flow.num_train_steps) == (1.0, 1000)
+    assert (config.vae.scaling_factor, config.vae.shift_factor, config.vae.num_norm_groups) == (0.18215, 0.0, 32)
+    assert config.vae.use_quant_conv and not config.dit.use_qk_norm
+    assert (*config.dit.dual_attention_layers,) == () and config.dit.max_grid == 96
+
+
 class Evil:
     def __reduce__(self):
         return print, ("unpickled",)

@@ -197,9 +197,12 @@ def read_config(folder: Path) -> PainterConfig:
         dit=_read_dit(shards.read_json(folder / "transformer/config.json"), folder / "transformer"),
         vae=_read_vae(shards.read_json(folder / "vae/config.json")),
         glyphs=_read_glyphs(folder / "byt5") if (folder / "byt5/byt5.json").is_file() else None,
-        flow=_read_flow(shards.read_json(scheduler) if scheduler.is_file() else {}),
+        flow=_read_flow(shards.read_json(scheduler)) if scheduler.is_file() else FlowConfig(),
         default_size=512,
     )
+
+
+# A setting that a file leaves out has the value that diffusers, which wrote and reads these files, gives it.
 
 
 def _read_dit(c: dict, folder: Path) -> DiTConfig:
@@ -212,26 +215,26 @@ def _read_dit(c: dict, folder: Path) -> DiTConfig:
         latent_channels=c.get("in_channels", 16),
         patch_size=c.get("patch_size", 2),
         head_dim=c.get("attention_head_dim", 64),
-        num_attention_heads=c.get("num_attention_heads", 24),
-        num_hidden_layers=c.get("num_layers", 24),
+        num_attention_heads=c.get("num_attention_heads", 18),
+        num_hidden_layers=c.get("num_layers", 18),
         dual_attention_layers=c.get("dual_attention_layers") or (),
         num_refiner_layers=len({name.split(".")[1] for name in refiners}),
         context_width=c.get("joint_attention_dim", 4096),
         pooled_width=c.get("pooled_projection_dim", 2048),
         base_grid=c.get("sample_size", 128) // c.get("patch_size", 2),
-        max_grid=c.get("pos_embed_max_size", 384),
-        use_qk_norm=c.get("qk_norm", "rms_norm") is not None,
+        max_grid=c.get("pos_embed_max_size", 96),
+        use_qk_norm=c.get("qk_norm") is not None,
     )
 
 
 def _read_vae(c: dict) -> ImageVAEConfig:
     return ImageVAEConfig(
         in_channels=c.get("in_channels", 3),
-        latent_channels=c.get("latent_channels", 16),
-        block_channels=c.get("block_out_channels", (128, 256, 512, 512)),
-        blocks_per_stage=c.get("layers_per_block", 2),
+        latent_channels=c.get("latent_channels", 4),
+        block_channels=c.get("block_out_channels", (64,)),
+        blocks_per_stage=c.get("layers_per_block", 1),
         num_norm_groups=c.get("norm_num_groups", 32),
-        scaling_factor=c.get("scaling_factor", 1.5305),
+        scaling_factor=c.get("scaling_factor", 0.18215),
         shift_factor=c.get("shift_factor") or 0.0,
         use_quant_conv=c.get("use_quant_conv", True),
         use_post_quant_conv=c.get("use_post_quant_conv", True),
@@ -248,7 +251,7 @@ def _read_flow(c: dict) -> FlowConfig:
         )
     return FlowConfig(
         num_train_steps=c.get("num_train_timesteps", 1000),
-        shift=float(c.get("shift", 3.0)),
+        shift=float(c.get("shift", 1.0)),
         use_dynamic_shifting=c.get("use_dynamic_shifting", False),
         base_tokens=c.get("base_image_seq_len", 256),
         base_shift=c.get("base_shift", 0.5),
