@@ -7,6 +7,7 @@ folder's name), and `compare(folder) -> Iterator[Check]`, which loads the set th
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -62,14 +63,36 @@ def keys(path: Path) -> set[str]:
 
 
 def find(root: Path) -> Iterator[tuple[str, Path]]:
-    """(set name, folder) for the root itself or every set directly below it; an unknown folder is an error."""
-    for folder in [root, *sorted(p for p in root.iterdir() if p.is_dir())]:
-        for name in SETS:
-            if importlib.import_module(f"tests.parity.{name}").matches(folder):
-                yield name, folder
-                break
-        if folder == root and (root / "outputs.safetensors").is_file():
-            return
+    """(set name, folder) for the root itself, else for every set directly below it.
+
+    A folder that holds a record but is no set, say because a file of it was lost, has no name and must fail.
+    """
+    names = {folder: _recognise(folder) for folder in [root, *sorted(p for p in root.iterdir() if p.is_dir())]}
+    if names[root] is not None or _is_record(root):
+        yield names[root], root
+        return
+    for folder, name in names.items():
+        if name is not None or _is_record(folder):
+            yield name, folder
+
+
+def _recognise(folder: Path) -> str | None:
+    return next((name for name in SETS if importlib.import_module(f"tests.parity.{name}").matches(folder)), None)
+
+
+def _is_record(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in ("inputs.safetensors", "outputs.safetensors", "expected.json"))
+
+
+def _compare(name: str | None, folder: Path) -> Iterator[Check]:
+    """The checks of one set; one that cannot be finished fails, and leaves the other sets their say."""
+    if name is None:
+        yield Check("the folder is no complete set", math.inf, 0.0)
+        return
+    try:
+        yield from importlib.import_module(f"tests.parity.{name}").compare(folder)
+    except Exception as error:
+        yield Check(f"{type(error).__name__}: {error}", math.inf, 0.0)
 
 
 @torch.inference_mode()
@@ -79,7 +102,7 @@ def run(root: Path) -> dict[str, list[dict]]:
         raise FileNotFoundError(f"{root} is not a folder")
     report = {}
     for name, folder in find(root):
-        checks = importlib.import_module(f"tests.parity.{name}").compare(folder)
+        checks = _compare(name, folder)
         report[str(folder)] = [asdict(check) | {"set": name, "passed": check.passed} for check in checks]
     if not report:
         raise FileNotFoundError(f"{root} holds no recorded set")

@@ -13,8 +13,12 @@ def main(arguments: list[str]) -> int:
         print(__doc__, file=sys.stderr)
         return 2
     report = {}
-    for root in arguments:
-        report |= run(Path(root))
+    try:
+        for root in arguments:
+            report |= run(Path(root))
+    except FileNotFoundError as error:
+        print(error, file=sys.stderr)
+        return 1
     for checks in report.values():
         for check in checks:
             if not math.isfinite(check["error"]):
