@@ -28,13 +28,17 @@ ABBREVIATIONS = {
     "Co.": "Company", "Ave.": "Avenue", "Blvd.": "Boulevard", "Rd.": "Road", "Apt.": "Apartment", "Mt.": "Mount",
     "Ft.": "Fort", "fig.": "figure", "Fig.": "Figure", "vol.": "volume", "Vol.": "Volume", "ch.": "chapter",
     "pp.": "pages", "p.": "page", "tel.": "telephone", "Tel.": "Telephone", "C#": "C sharp", "F#": "F sharp",
+    "Eq.": "Equation", "Sec.": "Section", "km/h": "kilometers per hour", "m/s": "meters per second",
+    "mph": "miles per hour",
 }  # fmt: skip
 SHORT_MONTHS = {month[:3]: month for month in MONTHS} | {"Sept": "September"}
 SHORT_DAYS = {d[:3]: d for d in ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")}
 SHORT_DAYS |= {"Tues": "Tuesday", "Thur": "Thursday", "Thurs": "Thursday"}
 
 CURRENCIES = {
-    "$": ("dollar", "cent"), "US$": ("dollar", "cent"), "£": ("pound", "penny"), "€": ("euro", "cent"),
+    "$": ("dollar", "cent"), "US$": ("dollar", "cent"), "C$": ("Canadian dollar", "cent"),
+    "A$": ("Australian dollar", "cent"), "HK$": ("Hong Kong dollar", "cent"), "¢": ("cent", None),
+    "£": ("pound", "penny"), "€": ("euro", "cent"),
     "¥": ("yen", None), "₹": ("rupee", "paisa"), "₩": ("won", None),
     "USD": ("dollar", "cent"), "GBP": ("pound", "penny"), "EUR": ("euro", "cent"), "JPY": ("yen", None),
     "CNY": ("yuan", None), "RMB": ("yuan", None),
@@ -42,7 +46,8 @@ CURRENCIES = {
 SCALES = {"k": "thousand", "K": "thousand", "m": "million", "M": "million", "bn": "billion", "b": "billion",
           "B": "billion", "tn": "trillion", "T": "trillion"}  # fmt: skip
 PLURALS = {"penny": "pence", "paisa": "paise", "foot": "feet", "inch": "inches", "yen": "yen", "won": "won",
-           "yuan": "yuan", "hertz": "hertz", "psi": "psi"}  # fmt: skip
+           "yuan": "yuan", "hertz": "hertz", "psi": "psi",
+           "horsepower": "horsepower", "per mille": "per mille"}  # fmt: skip
 
 # unit -> its name in the singular; "NAME per OTHER" takes its plural in NAME.
 UNITS = {
@@ -58,12 +63,19 @@ UNITS = {
     "rpm": "revolution per minute", "fps": "frame per second", "dpi": "dot per inch",
     "W": "watt", "kW": "kilowatt", "MW": "megawatt", "kWh": "kilowatt hour", "V": "volt", "mAh": "milliamp hour",
     "mA": "milliamp", "dB": "decibel", "kcal": "kilocalorie", "cal": "calorie", "px": "pixel", "psi": "psi",
+    "nm": "nanometer", "um": "micrometer", "ug": "microgram", "mpg": "mile per gallon", "bpm": "beat per minute",
+    "kPa": "kilopascal", "kJ": "kilojoule", "hp": "horsepower", "Ω": "ohm", "kΩ": "kiloohm",
+    "cm²": "square centimeter", "m³": "cubic meter", "cm³": "cubic centimeter", "‰": "per mille",
     "°C": "degree Celsius", "°F": "degree Fahrenheit", "°": "degree",
     "m²": "square meter", "km²": "square kilometer", "m2": "square meter", "sq ft": "square foot",
 }  # fmt: skip
 
+RULERS = (
+    "Alexander|Benedict|Catherine|Charles|Edward|Elizabeth|Francis|Frederick|George|Gregory|Henry|Ivan|James|John|Leo|"
+    "Louis|Mary|Napoleon|Nicholas|Paul|Peter|Philip|Pius|Ramses|Richard|William"
+)
 LATIN_MARKS = str.maketrans("，。！？：；（）～“”‘’、", ",.!?:;()~\"\"'',")
-NUMBER = r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+"
+NUMBER = r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|(?<![A-Za-z])\.\d+"
 # A minus is a sign only where nothing stands before it.
 SIGNED = rf"(?:(?<![\w.)\]])[-−])?(?:{NUMBER})"
 
@@ -128,14 +140,15 @@ def _alternatives(names) -> str:
 def _money(match: re.Match) -> str:
     sign, amount, scale = match["sign"], match["amount"].replace(",", ""), match["scale"] or match["word"]
     unit, cent = CURRENCIES[sign]
+    minus = "minus " if match["minus"] else ""
     if scale:
-        return f"{cardinal(amount)} {SCALES.get(scale, scale)} {plural(unit)}"
+        return f"{minus}{cardinal(amount)} {SCALES.get(scale, scale)} {plural(unit)}"
     whole, _, decimals = amount.partition(".")
     if not cent or not re.fullmatch(r"\d\d?", decimals):
-        return quantity(amount, unit)
+        return minus + quantity(amount, unit)
     small = str(int(decimals.ljust(2, "0")))
     parts = [quantity(whole, unit)] if int(whole or 0) or small == "0" else []
-    return " and ".join(parts + ([quantity(small, cent)] if small != "0" else []))
+    return minus + " and ".join(parts + ([quantity(small, cent)] if small != "0" else []))
 
 
 def _phone(match: re.Match) -> str:
@@ -145,6 +158,11 @@ def _phone(match: re.Match) -> str:
 
 def _iso_date(match: re.Match) -> str:
     return _date(int(match[2]), int(match[3]), match[1]) or match[0]
+
+
+def _moment(match: re.Match) -> str:
+    """A date that a time of day follows, as computers write it."""
+    return f"{_iso_date(match)} at "
 
 
 def _slash_date(match: re.Match) -> str:
@@ -166,11 +184,11 @@ def _time(match: re.Match) -> str:
     if int(hour) > 24 or int(minute) > 59:
         return f"{cardinal(hour)} to {cardinal(minute)}"
     if minute != "00":
-        words = f"{cardinal(hour)} {_two_digits(int(minute))}"
+        words = f"{cardinal(str(int(hour)))} {_two_digits(int(minute))}"
     elif half:
-        words = cardinal(hour)
+        words = cardinal(str(int(hour)))
     else:
-        words = f"{cardinal(hour)} o'clock" if int(hour) <= 12 else f"{cardinal(hour)} hundred"
+        words = f"{cardinal(str(int(hour)))} o'clock" if int(hour) <= 12 else f"{cardinal(hour)} hundred"
     if second:
         words += f" and {quantity(str(int(second)), 'second')}"
     return f"{words} {half}M" if half else words
@@ -202,17 +220,39 @@ def _version(match: re.Match) -> str:
     )
 
 
+def _duration(match: re.Match) -> str:
+    parts = zip(match.groups(), ("hour", "minute", "second"), strict=True)
+    return " ".join(quantity(number, unit) for number, unit in parts if number)
+
+
+def _power(match: re.Match) -> str:
+    exponent = {"²": "2", "³": "3"}.get(match[2], match[2])
+    name = {"2": "squared", "3": "cubed"}.get(
+        exponent
+    ) or f"to the power of {exponent if exponent.isalpha() else cardinal(exponent)}"
+    return f"{match[1]} {name}"
+
+
+def _ruler(match: re.Match) -> str:
+    """Henry VIII is the eighth of that name."""
+    return f"{match[1]} the {ordinal(_roman_value(match[2]))}"
+
+
 def _roman(match: re.Match) -> str:
+    return f"{match[1]} {cardinal(_roman_value(match[2]))}"
+
+
+def _roman_value(letters: str) -> str:
     values = {"I": 1, "V": 5, "X": 10, "L": 50, "C": 100}
-    numbers = [values[c] for c in match[2]]
-    total = sum(-n if n < max(numbers[i:]) else n for i, n in enumerate(numbers))
-    return f"{match[1]} {cardinal(str(total))}"
+    numbers = [values[c] for c in letters]
+    return str(sum(-n if n < max(numbers[i:]) else n for i, n in enumerate(numbers)))
 
 
 Rule = tuple[str, str | Callable[[re.Match], str]]
 
 WORDS: tuple[Rule, ...] = (
     (rf"\b({_alternatives(TITLES)})\.(?=\s)", lambda m: TITLES[m[1]]),
+    (r"\b(Mr|Mrs|Ms|Dr)(?= [A-Z])|\b(Jr|Sr)\.?(?=\W|$)", lambda m: TITLES[m[1] or m[2]]),
     (rf"(?<![\w.])({_alternatives(ABBREVIATIONS)})(?!\w)", lambda m: ABBREVIATIONS[m[1]]),
     (r"\bSt\.(?=\s+[A-Z][a-z])", "Saint"),
     (r"(?<=[a-z]\s)St\.?(?=\W|$)", "Street"),
@@ -220,12 +260,27 @@ WORDS: tuple[Rule, ...] = (
     (rf"\b({_alternatives(SHORT_MONTHS)})\b\.?(?=\s\d)", lambda m: SHORT_MONTHS[m[1]]),
     (rf"(?<=\d\s)({_alternatives(SHORT_MONTHS)})\b\.?", lambda m: SHORT_MONTHS[m[1]]),
     (rf"\b({_alternatives(SHORT_DAYS)})\b(?:\.|(?=,))", lambda m: SHORT_DAYS[m[1]]),
-    (r"\b(World War|Chapter|Part|Act|Volume|Phase|Type|Article|Book|Section) ([IVXLC]+)\b", _roman),
+    (r"\b(World War|Chapter|Part|Act|Volume|Phase|Type|Article|Book|Section|Super Bowl) ([IVXLC]+)\b", _roman),
+    (rf"\b({RULERS}) ([IVX]{{2,}}|V|X)\b", _ruler),
 )
 NUMBERS: tuple[Rule, ...] = (
     (r"\+\d[\d \-()]{6,}\d", _phone),
     (r"(?<![\w-])(?:\(\d{3}\) ?|\d{3}[-. ])\d{3}[-. ]\d{4}(?![\w-])", _phone),
     (r"(?<![\w-])\d{3}-\d{4}(?![\w-])", _phone),
+    (r"\b(\d{1,2})-(\d{1,2})-(\d{4})\b", _slash_date),
+    (r"(?<![\w-])(?!(?:19|20)\d\d-\d\d?-\d\d?(?!\d))\d+(?:-\d+){2,}(?![\w-])", _phone),  # also other serial numbers
+    (r"(?<![\w-])\d{4}(?: \d{4}){3}(?![\w-])", _phone),
+    (
+        r"(?i)\b(?P<name>(?:pass)?code|PIN|zip|password|extension)(?P<is>:| is|) (?P<number>\d{3,8})\b(?![.,]\d)",
+        lambda m: f"{m['name']}{m['is']} {digits(m['number'])}",
+    ),
+    (r"\b(\d+(?:\.\d+){3}):(\d+)\b", lambda m: f"{m[1]} port {digits(m[2])}"),
+    (r"\b(\d{4})-(\d\d)-(\d\d)[T ](?=\d\d:\d\d)", _moment),
+    (r"(?<=\d:\d\d)(?:\.\d+)?Z\b", " UTC"),
+    (
+        r"(?i)(?<=\d:\d\d)( ?[ap]\.?m\b\.?)?\s?[-–—]\s?(?=\d{1,2}:\d\d)|(?<=\d)( ?[ap]\.?m\b\.?)\s?[-–—]\s?(?=\d)",
+        lambda m: f"{m[1] or m[2] or ''} to ",
+    ),
     (r"(?i)\b(?P<verb>call|dial|text|phone) (?P<number>\d{3})\b", lambda m: f"{m['verb']} {digits(m['number'])}"),
     (r"\b(\d{4})[-/](\d{1,2})[-/](\d{1,2})\b", _iso_date),
     (r"\b(\d{1,2})/(\d{1,2})/(\d{4}|\d{2})\b", _slash_date),
@@ -235,48 +290,68 @@ NUMBERS: tuple[Rule, ...] = (
     (r"\b(\d{1,2}):(\d\d)(?::(\d\d))?(?:\s?([AaPp])\.?[Mm]\b\.?)?", _time),
     (r"\b(\d{1,2})\s?([AaPp])\.?[Mm]\b\.?", lambda m: f"{cardinal(m[1])} {m[2].upper()}M"),
     (r"\b(\d+):(\d+)\b", lambda m: f"{cardinal(m[1])} to {cardinal(m[2])}"),
+    (r"([$£€¥])-(?=\d)", r"-\1"),
+    (rf"([$£€¥])({NUMBER})\s?[-–—]\s?\1?(?={NUMBER})", r"\2 to \1"),
     (
-        rf"(?P<sign>{_alternatives(CURRENCIES)})\s?(?P<amount>{NUMBER})"
+        rf"(?P<minus>(?<![\w.)\]])[-−])?(?P<sign>{_alternatives(CURRENCIES)})\s?(?P<amount>{NUMBER})"
         r"(?:(?P<scale>k|K|m|M|bn|b|B|tn|T)\b| ?(?P<word>thousand|million|billion|trillion)\b)?",
         _money,
     ),
-    (rf"(?P<amount>{NUMBER}) ?(?P<sign>USD|GBP|EUR|JPY|CNY|RMB)\b(?P<scale>)(?P<word>)", _money),
+    (rf"(?P<minus>)(?P<amount>{NUMBER}) ?(?P<sign>(?:USD|GBP|EUR|JPY|CNY|RMB)\b|[€£¢₹₩])(?P<scale>)(?P<word>)", _money),
     (r"\b(1\d|20)(\d0)['’]?s\b", _decade),
-    (r"(?<!\w)()['’]?([1-9]0)s\b", _decade),
-    (r"\b24/7\b", "twenty-four seven"),
-    (r"(?<![\w/])(\d+ )?(\d{1,3})/(\d{1,3})(?![\w/])", _fraction),
+    (r"(?<!\w)()['’]?([1-9]0)['’]?s\b", _decade),
+    (r"\b(24/7|9/11|50/50)\b(?!/)", lambda m: " ".join(cardinal(part) for part in m[1].split("/"))),
+    (r"(?<![\w/+×*-])(?<![+×*-] )(\d+)\s?/\s?(?=\d+\s*=)", r"\1 divided by "),
+    (r"(?<=\d)\s?[-–−]\s?(?=\d+(?:\.\d+)?\s*=)", " minus "),
+    (r"(?<![\w/])(\d+ )?(\d{1,3})/(\d+)(?![\w/])", _fraction),
     (rf"\b({NUMBER})[eE]([-+]?\d+)\b", lambda m: f"{cardinal(m[1])} times ten to the {cardinal(m[2].lstrip('+'))}"),
     (r"(?<=\d)%\s?[-–—]\s?(?=\d)", "% to "),
+    (rf"({NUMBER})\s?[-–—~]\s?(?=(?:{NUMBER}) ?%)", r"\1 to "),
     (rf"({SIGNED}) ?%", lambda m: f"{cardinal(m[1])} percent"),
     (r"\bv(?:er)?\.? ?(?=\d+\.\d)", "version "),
     (r"\b\d+(?:\.\d+){2,}\b", _version),
     (rf"({NUMBER})\s?[-–—~]\s?(?=(?:{NUMBER})(?![-\w]*-))", r"\1 to "),
+    (r"\b(\d+)\s?h\s?(\d+)\s?m(?:in)?(?:\s?(\d+)\s?s)?\b", _duration),
     (rf"({SIGNED}) ?({_alternatives(UNITS)})(?![\w²³])", lambda m: quantity(m[1], UNITS[m[2]])),
-    (r"\b(\d)['′](\d{1,2})(?:[\"”″]|\b)", lambda m: f"{cardinal(m[1])} foot {cardinal(m[2])}"),
+    (r"\b(\d)['′](\d{1,2})(?:[\"”″]|′′|\b)", lambda m: f"{cardinal(m[1])} foot {cardinal(m[2])}"),
+    (r"\b(\d+)(?:\"|′′|in\b) ?[xX×] ?(?=\d)", lambda m: f"{m[1]} by "),
+    (r"(?<![\w\".])(\d+(?:\.\d+)?)(?:\"(?![^\"]*\")|′′|in\b)", lambda m: quantity(m[1], "inch")),
+    (r"\b(\d+)′", lambda m: quantity(m[1], "foot")),
     (r"\b(\d+)[xX](?=\d)", r"\1 by "),
+    (r"\b(\d+(?:\.\d+)?)[xX]\b", r"\1 times "),
+    (r"\b([A-Za-z]|\d+)(?:\s?\^\s?(?=-?\w)|(?=[²³]))(-?\d+|[²³]|[a-z]\b)", _power),
     (r"\b(\d[\d,]*)(?:st|nd|rd|th)\b", lambda m: ordinal(m[1])),
     (rf"\b({NUMBER})([kM]|bn)\b", lambda m: f"{cardinal(m[1])} {SCALES[m[2]]}"),
     (r"\b([A-Za-z]+)[-‑](?=\d)", r"\1 "),
+    (r"\b([A-Z])\.(?=\d)", r"\1 "),
+    (r"(?<![\w+])\+(?=\d)", "plus "),
+    (r"(?<!\S)<(?=\d)", "less than "),
+    (r"(?<!\S)>(?=\d)", "more than "),
     (r"#(?=\d)", "number "),
     (r"(?<![\w.,-])(1[1-9]|20)(\d\d)(?![\w,]*\d|\.\d|-\d)", lambda m: year(m[0])),
     (SIGNED, lambda m: f" {cardinal(m[0])} "),
 )
+FILE_ENDINGS = "txt|py|js|ts|md|pdf|json|csv|html|css|exe|zip|png|jpe?g|gif|mp[34]|wav|docx?|xlsx?|pptx?|ya?ml|cpp|sh"
 SYMBOLS: tuple[Rule, ...] = (
     (r"\s*&\s*", " and "),
     (r"\s*(?:>=|≥)\s*", " at least "),
     (r"\s*(?:<=|≤)\s*", " at most "),
     (r"(?<=\w)\s*[=＝]{1,3}\s*(?=\w)", " equals "),
-    (r"(?<=\w)\s*≠\s*(?=\w)", " is not "),
-    (r"(?<=\w)\s*[×✕]\s*(?=\w)|(?<=\w) \* (?=\w)", " times "),
+    (r"(?<=\w)\s*(?:≠|!=)\s*(?=\w)", " is not "),
+    (r"√\s*", " the square root of "),
+    (r"(?<=\w)\s*[×✕]\s*(?=\w)|(?<=\w)\s+\*\s+(?=\w)", " times "),
     (r"(?<=\w)\s*÷\s*(?=\w)", " divided by "),
     (r"(?<=\w)\s*\+\s*(?=\w)", " plus "),
     (r"(?<=\w)\+\+", " plus plus"),
-    (r"(?<=\w) < (?=\w)", " is less than "),
-    (r"(?<=\w) > (?=\w)", " is more than "),
-    (r"[~≈]\s?(?=\w)", "about "),
+    (r"(?<=\w)\s*\+(?!\w)", " plus"),
+    (r"(?<=\w)\s*<\s*(?=\w)", " is less than "),
+    (r"(?<=\w)\s*(?<![-=])>\s*(?=\w)", " is more than "),
+    (r"[~≈]\s*(?=\w)", "about "),
     (r"\s*±\s*", " plus or minus "),
     (r"\s*(?:->|→|=>)\s*", " to "),
-    (r"(?<=\w)@(?=\w)", " at "),
+    (r"\s*@\s*(?=\w)", " at "),
+    (r"(dollars?|cents?|euros?|pounds?|yen|yuan)\s*/\s*(?=[a-z])", r"\1 per "),
+    (rf"(?<![\w.])\.(?=[A-Z])|(?<=\w)\.(?=(?:{FILE_ENDINGS})\b)", " dot "),
     (r"\s+[-–—]{1,3}\s+|—", ", "),
     (r"(?<=\w)/(?=\w)", " "),
     (r"[#*_^|\\{}\[\]<>=~$€£]", " "),
@@ -286,6 +361,7 @@ SPACES: tuple[Rule, ...] = (
     (r"\s+", " "),
     (r"\s+(?=[,.!?;:)])", ""),
     (r"\(\s+", "("),
+    (r"(?<=\w) (?=(?:-[A-Za-z]|['’]s\b))", ""),
 )
 
 

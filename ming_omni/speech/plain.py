@@ -12,8 +12,9 @@ from functools import cache
 from urllib.parse import urlsplit
 
 CJK = r"\u3400-\u4dbf\u4e00-\u9fff"
-KEPT_SYMBOLS = "£€¥₹₩°×÷±≤≥≠≈−→"  # they have a reading
+KEPT_SYMBOLS = "£€¢¥₹₩°×÷±≤≥≠≈−→"  # they have a reading
 CHINESE_MARKS = "，。！？：；（）《》“”‘’、…—～"
+GREEK = "[\u0370-\u03ff]"
 TABLE_RULE = re.compile(r"\|?[\s:|-]*-{3,}[\s:|-]*\|?")
 RULE = re.compile(r"([-*_]\s*){3,}")
 EMAIL = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+", re.ASCII)
@@ -37,6 +38,8 @@ def plain(text: str, chinese: bool) -> str:
     text = _block_marks(text.strip(), chinese)
     text = _inline_marks(_name_addresses(text, chinese))
     text = _without_emoji(text, chinese)
+    if chinese:
+        text = re.sub("[Ⅰ-Ⅻ]", lambda m: str(ord(m[0]) - ord("Ⅰ") + 1), text)
     text = _usual_letters(text)
     return re.sub(r"\s+", " ", text).strip()
 
@@ -114,6 +117,9 @@ def _usual_letters(text: str) -> str:
     if text.isascii():
         return text
     text = re.sub(r"(?<=\d)(?=[¼-¾⅐-⅞])", " ", text)  # 2½ is not 21/2
+    text = re.sub(r"(?<=\d)( ?)[µμ](?=[a-zA-Z])", r"\1u", text)
+    text = re.sub(r"(?<=\d)( ?k?)[Ωω]\b", r"\1Ω", text)
+    text = re.sub(rf"(?<!{GREEK})(?!Ω){GREEK}(?!{GREEK})", _name_of_letter, text)
     return "".join(_usual_letter(c) for c in text)
 
 
@@ -121,7 +127,7 @@ def _usual_letters(text: str) -> str:
 def _usual_letter(char: str) -> str:
     if char.isascii() or char in CHINESE_MARKS or re.match(f"[{CJK}]", char):
         return char
-    if char in "²³":
+    if char in "²³√Ω":
         return char
     usual = unicodedata.normalize("NFKC", char).replace("\u2044", "/")
     kind = unicodedata.category(char)
@@ -134,6 +140,12 @@ def _usual_letter(char: str) -> str:
     if kind[0] == "S" and not all(c in KEPT_SYMBOLS or c.isascii() for c in usual):
         return ""
     return usual
+
+
+def _name_of_letter(match: re.Match) -> str:
+    """A Greek letter by itself is a symbol, called by its name."""
+    name = re.search(r"LETTER (?:FINAL )?(\w+)$", unicodedata.name(match[0], ""))
+    return f" {name[1].lower()} " if name else match[0]
 
 
 def _latin(text: str) -> str:
