@@ -62,7 +62,7 @@ def data_command(
         return _speech(output, seed, count, split, workers, device, teacher, codec, packages_folder)
     bank = bank or _made("sprites", packages_folder) / "sprites.safetensors"
     if kind == "sheet":
-        return _sheets(output, seed, min(count, SHEET_EXAMPLES), split, bank)
+        return _sheets(output, seed, min(count, SHEET_EXAMPLES), split, bank, packages_folder)
     if kind == "judges":
         return _judges(output, seed, count, device, bank)
     return _scenes(output, seed, count, split, workers, device, bank)
@@ -132,15 +132,17 @@ def as_png(picture) -> bytes:
     return file.getvalue()
 
 
-def _sheets(output: Path, seed: int, count: int, split: str, bank: Path) -> dict:
+def _sheets(output: Path, seed: int, count: int, split: str, bank: Path, packages_folder: Path | None) -> dict:
     """One PNG for each kind of example: the first ones, unpicked."""
     import torch
 
     from ming_omni.data.pictures import KINDS as PICTURES
     from ming_omni.data.pictures import draw, example
-    from ming_omni.data.sheet import chinese_font, write_sheet
+    from ming_omni.data.sheet import write_sheet
 
     stock = _stock(bank, split, "cpu")
+    sources = packages.fetch_all([packages.CHINESE_LABELS], packages_folder)
+    font = next((path for folder in sources.values() for path in folder.rglob("*.ttc")), None)
     sheets = []
     for kind in PICTURES:
         examples = [example(stock, kind, seed, i) for i in range(count)]
@@ -152,7 +154,7 @@ def _sheets(output: Path, seed: int, count: int, split: str, bank: Path) -> dict
             pictures.append(torch.cat(strip, dim=2))
         labels = [f"{item.prompt}\n{item.answer}".strip() for item in examples]
         sheets.append(output / f"{kind}.png")
-        write_sheet(sheets[-1], pictures, labels, 6 if pictures[0].shape[2] <= 256 else 3, chinese_font())
+        write_sheet(sheets[-1], pictures, labels, 6 if pictures[0].shape[2] <= 256 else 3, font)
     return _manifest(output, "sheet", seed, {"sheets": len(sheets), "split": split}, bank, sheets)
 
 

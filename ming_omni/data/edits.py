@@ -132,8 +132,8 @@ def change_words(generator: np.random.Generator, stock: Stock, is_chinese: bool)
 
 def change_background(generator: np.random.Generator, stock: Stock, is_chinese: bool) -> Example:
     scene, _ = _scene(generator, stock)
-    ground = scene.background
-    while ground.name == scene.background.name:
+    ground, colours = scene.background, {item.colour for item in scene.things}
+    while ground.name == scene.background.name or colours & set(ground.name.split()):
         ground = background(generator, stock, pick(generator, ("plain", "landscape", "pattern")))
     text = describe_background(ground, is_chinese)
     instruction = f"把背景换成{text}" if is_chinese else f"Change the background to {_backdrop(text)}"

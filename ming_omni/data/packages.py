@@ -83,6 +83,8 @@ PHOTOS = (
     Package("debian", "lomiri-wallpapers-16.04", "CC-BY-SA-4.0"),
     Package("debian", "lomiri-wallpapers-20.04", "CC-BY-SA-4.0"),
 )
+CHINESE_LABELS = Package("debian", "fonts-wqy-microhei", "Apache-2.0")
+"""The small one, for the labels of contact sheets."""
 FONTS = (
     Package("debian", "fonts-dejavu-core", "Bitstream-Vera"),
     Package("debian", "fonts-dejavu-extra", "Bitstream-Vera"),
@@ -90,7 +92,7 @@ FONTS = (
         Package("debian", f"fonts-{name}", "OFL-1.1")
         for name in ("comic-neue", "lobster", "quicksand", "cabin", "lato", "lxgw-wenkai", "noto-cjk")
     ),
-    Package("debian", "fonts-wqy-microhei", "Apache-2.0"),
+    CHINESE_LABELS,
 )
 KOKORO = (
     _pypi(

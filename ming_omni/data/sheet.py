@@ -46,16 +46,3 @@ def _wrap(label: str, face, width: int) -> list[str]:
             line += letter
         found.append(line)
     return found
-
-
-def chinese_font() -> Path | None:
-    """A font of this system that has Chinese letters, if there is one."""
-    found = [path for name in ("wqy-*.ttc", "NotoSansCJK-Regular.ttc", "LXGW*.ttf") for path in _fonts(name)]
-    return found[0] if found else None
-
-
-def _fonts(pattern: str) -> list[Path]:
-    from ming_omni.data.packages import cache_folder
-
-    folders = (Path("/usr/share/fonts"), cache_folder())
-    return sorted(path for folder in folders if folder.is_dir() for path in folder.rglob(pattern))
