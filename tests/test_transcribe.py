@@ -135,7 +135,7 @@ def test_segments_of_one_recording_are_computed_side_by_side():
 @pytest.mark.parametrize(
     "sound", [silence(4), noise(4, 0.2), music(6), tone(4.0)], ids=["silence", "noise", "music", "tone"]
 )
-@pytest.mark.parametrize("options", [{}, {"context": ["Ghost"]}, {"dialect": "Shanghai", "timestamps": True}])
+@pytest.mark.parametrize("options", [{}, {"context": ["Ghost"], "dialect": "Shanghai", "timestamps": True}])
 def test_where_nobody_speaks_the_text_is_empty_and_the_model_is_not_asked(ming, sound, options):
     before = ming.engine.counts.steps
     found = transcribe(ming, (sound, RATE_HZ), **options)

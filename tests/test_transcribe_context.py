@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks import transcribe as benchmark
 from ming_omni.errors import InputError
 from ming_omni.transcribe.context import MAX_TEXT_CHARACTERS, Context
 from ming_omni.transcribe.guard import UNSUPPORTED, guard, occurrences
@@ -134,7 +135,21 @@ def test_nothing_is_plausible_where_nothing_was_heard():
     assert Lexicon(distractors(1000)).plausible("") == ()
 
 
+def test_misheard_names_are_found_among_a_thousand():
+    draw = random.Random(0)
+    figures = benchmark.narrowing(draw, benchmark.chinese_names(600, draw))
+    assert figures["list_words"] > 950 and figures["recall"] > 0.93 and figures["kept_words_mean"] < 10
+
+
 # The leak guard
+
+
+def test_misheard_names_stay_and_names_that_nobody_said_go():
+    draw = random.Random(1)
+    figures = benchmark.guarding(draw, benchmark.chinese_names(100, draw))
+    assert figures["misheard"]["removed"] < 0.04
+    assert figures["in_place"]["removed"] > 0.9 and figures["in_place"]["kept"] < 0.02
+    assert figures["appended"]["removed"] == 1
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks import transcribe as benchmark
 from ming_omni.errors import InputError
 from ming_omni.inputs.audio import load_audio
 from ming_omni.transcribe.segments import SUBTITLES, WHOLE_SENTENCES, Cuts, Cutter, Track, speech
@@ -210,3 +211,8 @@ def test_hearing_leaves_the_threads_of_others_alone():
     before = torch.get_num_threads()
     list(speech(Track(io.BytesIO(wav(silence(1.0)))), SUBTITLES))
     assert torch.get_num_threads() == before
+
+
+@pytest.mark.slow
+def test_an_hour_takes_no_more_memory_than_a_minute():
+    assert benchmark.hearing(1.0)["peak_memory_grown_mb"] < 64

@@ -72,7 +72,7 @@ class Recognizer:
         plain = self.ask(prompt, speech, work, self.written, is_scored=True, put=None if self.context else work.put)
         heard, text, leaks = plain, plain.text, ()
         words = self.lexicon.plausible(plain.text)
-        if words or self.context.about:
+        if plain.text and (words or self.context.about):  # nothing heard: context must not put words there
             # The language is known by now: the second answer is text only.
             again = self.prompt(speech, plain.written, self.context.about, words)
             for mine, known in zip(again.media, prompt.media, strict=True):
