@@ -1,6 +1,7 @@
 """What a model needs, from file headers alone: parts, parameters, bytes per format, and where the pieces go."""
 
 import json
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -130,3 +131,13 @@ def test_another_release_is_refused_by_the_plan_as_well(tmp_path):
 
 def test_this_machine_has_memory():
     assert memory.here()[-1].bytes > GB
+
+
+def test_a_hub_out_of_reach_is_said_in_one_line(monkeypatch):
+    def no_network(*args, **kwargs):
+        raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", no_network)
+    with pytest.raises(InputError, match="could not be fetched from the hub") as error:
+        memory.plan("nobody/knows-this")
+    assert "\n" not in str(error.value)

@@ -70,13 +70,13 @@ def _download(hub_id: str, options: dict[str, Any]) -> Path:
 @contextmanager
 def hub_errors(hub_id: str) -> Iterator[None]:
     """What the hub answers, as one sentence."""
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RepositoryNotFoundError
+    from huggingface_hub.errors import HFValidationError, HTTPError, RepositoryNotFoundError
 
     try:
         yield
     except (RepositoryNotFoundError, HFValidationError) as error:
         raise InputError(f"the hub knows no model {hub_id!r} (or it is private)") from error
-    except (HfHubHTTPError, OSError) as error:
+    except (HTTPError, OSError) as error:  # the hub's own errors are HTTPErrors, and so is a network that is down
         raise InputError(f"{hub_id!r} is no local folder and could not be fetched from the hub") from error
 
 
