@@ -148,7 +148,7 @@ def _sheets(output: Path, seed: int, count: int, split: str, bank: Path, package
         examples = [example(stock, kind, seed, i) for i in range(count)]
         pictures = []
         for item, drawn in zip(examples, draw(stock, examples), strict=True):
-            strip = list(drawn.pictures[::2] if kind == "film" else drawn.pictures)
+            strip = list(drawn.pictures[1::2] if kind == "film" else drawn.pictures)
             if kind == "segment":
                 strip.append((drawn.mask(0, item.targets) * 255).to(torch.uint8).expand(3, -1, -1))
             pictures.append(torch.cat(strip, dim=2))
