@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -27,6 +28,7 @@ from ming_omni.packed.thinker import PackedThinker
 if TYPE_CHECKING:
     from ming_omni.paint import Picture, Segmentation
     from ming_omni.speak.speaker import Speaker
+    from ming_omni.transcribe import Transcript, Update
 
 ENCODER = {"image": "vision", "video": "vision", "audio": "audio"}
 
@@ -46,6 +48,7 @@ class Ming:
         """sampling  what holds when a call says nothing else; stop_ids end an answer, besides the processor's own"""
         self.model, self.processor, self.name, self.sampling = model, processor, name, sampling
         self.stop_ids = frozenset([*processor.gen_terminator, *stop_ids])
+        self._starting = Lock()
 
     @classmethod
     def load(cls, name: str | Path = "nano", **options: Any) -> Ming:
@@ -91,7 +94,8 @@ class Ming:
     @cached_property
     def engine(self) -> Engine:
         """Started on first use; all that is asked of this object shares its pages and its steps."""
-        return Engine(self.model).start()
+        with self._starting:  # since Python 3.12 a cached property lets several threads in
+            return self.__dict__.get("engine") or self.__dict__.setdefault("engine", Engine(self.model).start())
 
     def requires(self, kind: str) -> None:
         """Refuse early what this model cannot take: kind is image, video or audio."""
@@ -118,6 +122,12 @@ class Ming:
     def speak(self, text: str | Iterable[str], voice: Any = None, **options: Any) -> Any:
         """Speech; options as `Speaker.speak` takes them."""
         return self.speaker.speak(text, voice, **options)
+
+    def transcribe(self, audio: Any, **options: Any) -> Transcript | Iterator[Update]:
+        """What is said in a recording; options as `ming_omni.transcribe.transcribe` takes them."""
+        from ming_omni import transcribe
+
+        return transcribe.transcribe(self, audio, **options)
 
     def _painting(self) -> tuple[MingForConditionalGeneration, MingProcessor]:
         self.model.attach("painter")
@@ -168,7 +178,9 @@ class Ming:
         if not all(isinstance(text, str) for text in stops):
             raise InputError(f"stop is text or a list of texts, not {stop!r}")
         stream = self.submit(messages, system=system, max_tokens=max_tokens, **sampling)
-        return self._pieces(stream, Answer(self.processor.tokenizer.stream(), [text for text in stops if text]))
+        pieces = self._pieces(stream, Answer(self.processor.tokenizer.stream(), [text for text in stops if text]))
+        next(pieces)  # a generator that has not begun would not notice that it is closed
+        return pieces
 
     def submit(
         self, messages: Any, *, system: str | None = None, max_tokens: int | None = 512, **sampling: Any
@@ -188,6 +200,7 @@ class Ming:
     @staticmethod
     def _pieces(stream: Stream, answer: Answer) -> Iterator[str]:
         with stream:
+            yield ""
             for token in stream:
                 piece, _ = answer.push(token)
                 if piece:

@@ -1,5 +1,7 @@
 """The object a user holds, with the shipped nano and with tiny."""
 
+import threading
+
 import pytest
 
 from ming_omni import Ming
@@ -46,6 +48,24 @@ def test_closing_a_stream_ends_its_work(tiny):
     stream.close()
     tiny.ask("b", max_tokens=1)  # one more step of the engine, which drops what was cancelled
     assert not tiny.engine.streams
+
+
+def test_a_stream_that_nobody_reads_ends_its_work_when_it_is_let_go(tiny):
+    stream = tiny.stream("a", max_tokens=4000, temperature=1.0, seed=0)
+    (sequence,) = tiny.engine.streams
+    del stream
+    assert sequence.cancelled
+
+
+def test_threads_that_ask_first_at_the_same_time_share_one_engine():
+    fresh, found = Ming.load("tiny"), set()
+    start = type(fresh).engine.func  # what the cached property runs, in several threads at once since Python 3.12
+    threads = [threading.Thread(target=lambda: found.add(start(fresh))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == {fresh.engine}
 
 
 @pytest.mark.parametrize("kind", ["image", "audio", "video"])
