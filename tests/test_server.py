@@ -7,6 +7,7 @@ import time
 import httpx
 import pytest
 
+from ming_omni.serve.api import run
 from tests.serving import serving, tiny_ming, until
 
 
@@ -184,6 +185,14 @@ def test_an_answer_that_fails_inside_ends_its_stream_with_an_error(served, http,
     assert http.post("/v1/chat/completions", json=chat()).status_code == 500
     monkeypatch.undo()
     assert http.post("/v1/chat/completions", json=chat()).status_code == 200
+
+
+def test_an_address_is_announced_only_once_it_answers(capsys):
+    with serving(tiny_ming()) as served:
+        assert capsys.readouterr().out == f"tiny on {served.url}\n"
+        with pytest.raises(SystemExit):
+            run(served.ming, port=int(served.url.rsplit(":", 1)[1]))
+    assert capsys.readouterr().out == ""
 
 
 def test_answers_at_work_are_finished_and_new_ones_refused_while_shutting_down():

@@ -45,7 +45,7 @@ KEEP_ALIVE_SECONDS = 75
 
 
 def build(ming: Ming, max_body_bytes: int = MAX_BODY_BYTES) -> FastAPI:
-    """The application. Its state holds `engine`, and `inside`: who is being served."""
+    """The application. Its state holds the model's `name`, its `engine`, and `inside`: who is being served."""
     engine, started_at, inside = ming.engine, int(time.time()), set()
 
     @asynccontextmanager
@@ -56,7 +56,7 @@ def build(ming: Ming, max_body_bytes: int = MAX_BODY_BYTES) -> FastAPI:
     app = FastAPI(title="ming-omni", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
     # Pictures and sounds are opened beside the engine, a few at a time, so that many do not fill the memory.
     preparing = CapacityLimiter(os.cpu_count() or 1)
-    app.state.engine, app.state.inside = engine, inside
+    app.state.name, app.state.engine, app.state.inside = ming.name, engine, inside
     app.add_middleware(Door, max_body_bytes=max_body_bytes, inside=inside)
     add_error_handlers(app)
 
@@ -192,7 +192,8 @@ class Server(uvicorn.Server):
 
     def __init__(self, config: uvicorn.Config, app: FastAPI, grace_seconds: float = GRACE_SECONDS):
         super().__init__(config)
-        self.engine, self.inside, self.grace_seconds = app.state.engine, app.state.inside, grace_seconds
+        self.name, self.engine, self.inside = app.state.name, app.state.engine, app.state.inside
+        self.grace_seconds = grace_seconds
         self.leave_at: float | None = None
 
     def drain(self) -> None:
@@ -204,6 +205,11 @@ class Server(uvicorn.Server):
             self.drain()
         else:
             self.leave_at = 0.0
+
+    async def startup(self, sockets: list | None = None) -> None:
+        await super().startup(sockets)
+        port = self.servers[0].sockets[0].getsockname()[1]
+        print(f"{self.name} on http://{self.config.host}:{port}", flush=True)
 
     async def on_tick(self, counter: int) -> bool:
         if self.leave_at is not None and (not self.inside or time.monotonic() >= self.leave_at):
@@ -218,5 +224,4 @@ def run(ming: Ming, host: str = "127.0.0.1", port: int = 8000, **options) -> Non
     config = uvicorn.Config(
         app, host, port, log_level="warning", timeout_keep_alive=KEEP_ALIVE_SECONDS, timeout_graceful_shutdown=5
     )
-    print(f"{ming.name} on http://{host}:{port}", flush=True)
     Server(config, app).run()
