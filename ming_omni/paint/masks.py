@@ -84,25 +84,29 @@ def rings(inside: np.ndarray) -> list[list[tuple[int, int]]]:
     add(padded & ~np.roll(padded, 1, 1), (0, 1), (0, -1))  # left sides, up
 
     found = []
-    while following:
-        start = here = next(iter(following))
-        ring, heading = [], (0, 0)
-        while True:
-            ends = following[here]
-            # Where two pixels touch at a corner, turn right: the ring stays with its own pixel.
-            right = (here[0] - heading[1], here[1] + heading[0])
-            there = right if right in ends else ends[0]
-            ends.remove(there)
-            if not ends:
-                del following[here]
-            turned = (there[0] - here[0], there[1] - here[1])
-            if turned != heading:
-                ring.append(here)
-            here, heading = there, turned
-            if here == start:
-                break
-        found.append(ring)
+    for start in list(following):
+        while start in following:  # two rings meet at a corner that two pixels share
+            found.append(_follow(following, start))
     return found
+
+
+def _follow(following: dict[tuple[int, int], list[tuple[int, int]]], start: tuple[int, int]) -> list[tuple[int, int]]:
+    """Take one ring out of the ways that lead from corner to corner; its corners are where it turns."""
+    ring, here, heading = [], start, (0, 0)
+    while True:
+        ends = following[here]
+        # Where two pixels touch at a corner, turn right: the ring stays with its own pixel.
+        right = (here[0] - heading[1], here[1] + heading[0])
+        there = right if right in ends else ends[0]
+        ends.remove(there)
+        if not ends:
+            del following[here]
+        turned = (there[0] - here[0], there[1] - here[1])
+        if turned != heading:
+            ring.append(here)
+        here, heading = there, turned
+        if here == start:
+            return ring
 
 
 def changed(before: np.ndarray, after: np.ndarray) -> np.ndarray:
