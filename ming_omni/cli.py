@@ -192,6 +192,71 @@ def speak(
     say(load_speaker(model), text, voice=voice, speed=speed, seed=seed, path=output, sample_rate_hz=rate, play=play)
 
 
+@app.command()
+def transcribe(
+    files: Annotated[list[Path], typer.Argument(help="Sound files, or videos with sound.")],
+    context: Annotated[Path | None, typer.Option(help="Words that may occur, one a line; or JSON.")] = None,
+    language: Annotated[str | None, typer.Option(help="The language, when it is known.")] = None,
+    dialect: Annotated[str | None, typer.Option(help="One of 15 Chinese dialects, in English or Chinese.")] = None,
+    format: Annotated[str, typer.Option("--format", "-f", help="txt, json, srt or vtt.")] = "txt",
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="A file, or a folder for several.")] = None,
+    timestamps: Annotated[bool, typer.Option(help="When each segment was said.")] = False,
+    model: Model = "nano",
+):
+    """Write down what is said."""
+    from ming_omni.ming import Ming
+    from ming_omni.transcribe.commands import transcribe_command
+
+    ming = Ming.load(model)
+    ming.requires("audio")
+    transcribe_command(
+        ming,
+        files,
+        context=context,
+        language=language,
+        dialect=dialect,
+        format=format,
+        output=output,
+        timestamps=timestamps,
+    )
+
+
+@app.command()
+def train(
+    recipe: Annotated[Path, typer.Argument(help="A recipe file, or the name of one that comes with the package.")],
+    sets: Annotated[list[str] | None, typer.Option("--set", help="a.b.c=value; may be repeated.")] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder of the run.")] = Path("runs/train"),
+    dry_run: Annotated[bool, typer.Option(help="Only say what it would do, and what that takes.")] = False,
+    resume: Annotated[bool, typer.Option(help="Go on where this run was stopped.")] = False,
+):
+    """Train a model, or a part of it."""
+    from ming_omni.train.command import train_command
+
+    train_command(recipe, sets or [], dry_run, resume, output)
+
+
+@app.command()
+def data(
+    kind: Annotated[str, typer.Argument(help="sprites, scenes, teacher, speech, text, sheet or judges.")],
+    output: Annotated[Path, typer.Argument(help="The folder to fill; run again, it goes on where it stopped.")],
+    seed: Annotated[int, typer.Option(help="The same seed makes the same data.")] = 0,
+    count: Annotated[int, typer.Option("--count", "-n", help="How many examples.")] = 1024,
+    split: Annotated[str, typer.Option(help="train, dev or test.")] = "train",
+    workers: Annotated[int, typer.Option(help="Processes side by side.")] = 2,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    model: Annotated[str | None, typer.Option("--model", "-m", help="For text: who writes dialogue.")] = None,
+):
+    """Make training data from installable packages."""
+    from ming_omni.data.command import data_command
+
+    ask = None
+    if model is not None:
+        from ming_omni.ming import Ming
+
+        ask = Ming.load(model).ask
+    data_command(kind, output, seed=seed, count=count, split=split, workers=workers, device=device, ask=ask)
+
+
 @voices.command("list")
 def voices_list():
     """Name the voices on this machine."""
