@@ -12,11 +12,12 @@ from ming_omni.data import dialogue, shards, speech
 from ming_omni.data.accents import ACCENTS, BY_NAME, dialect_readings, dialect_text
 from ming_omni.data.augment import Treatment, add_noise, add_room, augment, change_speed, pad_rows, telephone, treatment
 from ming_omni.data.blind import transcript_prior
-from ming_omni.data.recordings import read_manifest, read_recordings
+from ming_omni.data.recordings import Recording, read_manifest, read_recordings
 from ming_omni.data.splits import generator, leaks
 from ming_omni.data.utterances import KINDS, LISTED, utterance
 from ming_omni.errors import InputError
 
+NAMES = ("george", "jackson", "lucas", "nicolas", "theo", "yweweler")
 VOICES = (
     "af_heart",
     "af_nova",
@@ -219,6 +220,13 @@ def test_recordings_are_read_from_where_they_are_and_split_by_label(tmp_path):
     labels = {split: {recording.label for recording, _ in clips} for split, clips in found.items()}
     assert not leaks(labels["train"], labels["test"])
     assert len(found["train"][0][1]) == pytest.approx(1600, abs=2)
+
+
+def test_a_recording_whose_file_names_its_speaker_is_split_by_speaker():
+    digits = [Recording("d.tar", f"{digit}_{name}_0.wav", str(digit)) for digit in range(10) for name in NAMES]
+    splits = {name: {r.split for r in digits if name in r.file} for name in NAMES}
+    assert all(len(found) == 1 for found in splits.values())
+    assert set().union(*splits.values()) == {"train", "dev", "test"}
 
 
 def test_recordings_that_are_not_there_are_an_optional_extra(tmp_path):

@@ -1,13 +1,15 @@
 """A folder of real recordings with a manifest -> labelled clips at 16 kHz; an optional extra that nothing depends on.
 
 `manifest.jsonl` has a line for each clip: the tar it is in, its file there, and what is said. The folder's README.md
-names the licences. The sets have one to six speakers each, too few to hold any out, so that labels are split instead.
+names the licences. Where a file names its speaker (`0_george_1.wav`), speakers are split; the other sets have one or two
+speakers each, too few to hold any out, so that there the labels are split.
 """
 
 from __future__ import annotations
 
 import io
 import json
+import re
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,6 +21,7 @@ from ming_omni.data.splits import split_of
 from ming_omni.errors import InputError
 
 SAMPLE_RATE_HZ = 16_000
+SPEAKER = re.compile(r"\d+_([a-z]+)_\d+\.wav")
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,8 @@ class Recording:
 
     @property
     def split(self) -> str:
-        return split_of("recording", f"{self.tar}:{self.label}")
+        speaker = SPEAKER.fullmatch(Path(self.file).name)
+        return split_of("speaker", speaker[1]) if speaker else split_of("recording", f"{self.tar}:{self.label}")
 
 
 def read_manifest(folder: Path) -> list[Recording]:
