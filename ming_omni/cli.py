@@ -200,17 +200,15 @@ def transcribe(
     dialect: Annotated[str | None, typer.Option(help="One of 15 Chinese dialects, in English or Chinese.")] = None,
     format: Annotated[str, typer.Option("--format", "-f", help="txt, json, srt or vtt.")] = "txt",
     output: Annotated[Path | None, typer.Option("--output", "-o", help="A file, or a folder for several.")] = None,
-    timestamps: Annotated[bool, typer.Option(help="When each segment was said.")] = False,
+    timestamps: Annotated[bool, typer.Option(help="Short segments, cut at every pause.")] = False,
     model: Model = "nano",
 ):
     """Write down what is said."""
     from ming_omni.ming import Ming
     from ming_omni.transcribe.commands import transcribe_command
 
-    ming = Ming.load(model)
-    ming.requires("audio")
     transcribe_command(
-        ming,
+        Ming.load(model),
         files,
         context=context,
         language=language,
