@@ -49,9 +49,7 @@ def _write(path: Path, example: Example, model: MingForConditionalGeneration, pr
 
             path = path.with_suffix(".wav")
             talker = model.talker
-            samples = (
-                _speech(example, talker) if isinstance(example, Speech) else talker.vae(example.samples[None])[0][0]
-            )
+            samples = _speech(example, talker) if isinstance(example, Speech) else _resounded(example, talker)
             soundfile.write(path, samples.float().clamp(-1, 1).cpu().numpy(), talker.config.vae.sample_rate_hz)
     return path
 
@@ -110,3 +108,8 @@ def _speech(example: Speech, talker) -> Tensor:
         if number >= config.min_patches and step.stop[0] > 0.5:
             break
     return torch.cat([*pieces, step.rest[0]])[talker.vae.trim :]
+
+
+def _resounded(example: Sound, talker) -> Tensor:
+    """What the autoencoder makes of a sound, from its likeliest latents."""
+    return talker.vae.decode(talker.vae.encode(example.samples[None].to(talker.device)).mean)[0]
