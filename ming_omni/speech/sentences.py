@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
-from ming_omni.speech.english import ABBREVIATIONS, SHORT_DAYS, SHORT_MONTHS, TITLES
+from ming_omni.speech.english_names import ABBREVIATIONS, SHORT_DAYS, SHORT_MONTHS, TITLES
 
 LIMIT = 60
 """Words or Chinese characters a sentence may have before it is cut at a clause."""
