@@ -1,7 +1,8 @@
 """`model.talker.omni_audio_generation(...)`: the published call, with the published cutting of the text (spec 7.4, C).
 
 It differs where the release is plainly wrong: explicit prompts win over a preset voice (Q60), a prompt is kept by its
-content and not by its path (Q61), channels are mixed (Q62), and the end of a sound is never lost (Q70).
+content and not by its path (Q61), channels are mixed (Q62), the end of a sound is never lost (Q70), and places stay
+true when a group is cut into several fragments.
 """
 
 from __future__ import annotations
