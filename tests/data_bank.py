@@ -17,11 +17,24 @@ THINGS = {
 
 
 def drawing(number: int, artist: int) -> Image.Image:
-    """A polygon with as many corners as the thing's number, in the artist's colour."""
+    """A disc in the artist's colour with four windows; the dark ones spell the thing's number in binary."""
     image = Image.new("RGBA", (96, 96))
-    turns = np.linspace(0, 2 * np.pi, number + 4)[:-1]
-    corners = [(48 + 44 * np.cos(t), 48 + 44 * np.sin(t)) for t in turns]
-    ImageDraw.Draw(image).polygon(corners, fill=(40 * artist, 255 - 40 * artist, 20 * number, 255))
+    draw = ImageDraw.Draw(image)
+    draw.ellipse((2, 2, 94, 94), fill=(120 + 20 * artist, 250 - 25 * artist, 150 + 15 * artist, 255))
+    for bit, (x, y) in enumerate(((24, 24), (52, 24), (24, 52), (52, 52))):
+        if number >> bit & 1:
+            draw.rectangle((x, y, x + 20, y + 20), fill=(20, 20, 20, 255))
+    return image
+
+
+def shape(corners: int) -> Image.Image:
+    """White; four corners fill the whole square."""
+    if corners == 4:
+        return Image.new("RGBA", (96, 96), "white")
+    image = Image.new("RGBA", (96, 96))
+    turns = np.linspace(0, 2 * np.pi, corners + 1)[:-1]
+    points = [(48 + 46 * np.cos(t), 48 + 46 * np.sin(t)) for t in turns]
+    ImageDraw.Draw(image).polygon(points, fill="white")
     return image
 
 
@@ -36,11 +49,11 @@ def write_tiny_bank(path: Path) -> Path:
     styles = (*PAINTER_STYLES, *JUDGE_STYLES, *TEST_STYLES)
     drawings = {
         (name, style): drawing(number, artist)
-        for number, name in enumerate(THINGS)
+        for number, name in enumerate(THINGS, 1)
         for artist, style in enumerate(styles[:6] if number % 2 else styles)
     }
-    for name in SHAPES:
-        drawings[name, "shape"] = Image.new("RGBA", (64, 64), "white")
+    for name, corners in zip(SHAPES, (12, 4, 3, 5, 6, 7, 8), strict=True):
+        drawings[name, "shape"] = shape(corners)
     concepts = {name: {"chinese": chinese, "group": "object"} for name, chinese in THINGS.items()}
     concepts |= {name: {"chinese": chinese, "group": "shape"} for name, (chinese, _) in SHAPES.items()}
     fonts = {

@@ -42,6 +42,12 @@ def test_making_scenes_again_changes_nothing(bank, tmp_path):
     assert data_command("scenes", tmp_path, count=6, workers=1, bank=bank)["files"] == first["files"]
 
 
+def test_a_folder_is_never_a_mixture_of_two_requests(bank, tmp_path):
+    data_command("scenes", tmp_path, seed=1, count=2, workers=1, bank=bank)
+    with pytest.raises(InputError, match="was begun with seed 1; take another folder"):
+        data_command("scenes", tmp_path, seed=2, count=2, workers=1, bank=bank)
+
+
 def test_sheets_show_every_kind_even_without_a_chinese_font(bank, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", "")  # no package client can be found
     data_command("sheet", tmp_path, count=3, bank=bank, packages_folder=tmp_path / "none")

@@ -48,9 +48,10 @@ def test_a_few_steps_of_training_lower_the_loss_and_leave_a_report(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_a_judge_of_twelve_things_rejects_wrong_pictures(tmp_path):
     bank = write_tiny_bank(tmp_path / "sprites.safetensors")
-    figures = train_judge(bank, tmp_path / "judge", steps=600, batch=16, size=128, width=16)
+    figures = train_judge(bank, tmp_path / "judge", steps=500, batch=16, size=96, width=16)
     known = figures["judge's artists, drawings unseen"]
     assert known["wrong_rejected"] >= 0.95
     assert known["right_accepted"] >= 0.5

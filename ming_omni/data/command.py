@@ -50,6 +50,7 @@ def data_command(
         raise InputError(f"there is no split called {split}; choose train, dev or test")
     output = Path(output)
     output.mkdir(parents=True, exist_ok=True)
+    _same_request(output, {"kind": kind, "seed": seed, "count": count, "split": split})
     if kind == "sprites":
         return _sprites(output, packages_folder)
     if kind == "teacher":
@@ -69,6 +70,16 @@ def data_command(
 
 
 KINDS = ("sprites", "teacher", "scenes", "speech", "text", "judges", "sheet")
+
+
+def _same_request(output: Path, request: dict) -> None:
+    """A folder belongs to the request that began it, or a resumed set would be a mixture of two."""
+    path = output / "request.json"
+    if not path.exists():
+        path.write_text(json.dumps(request) + "\n")
+    elif (begun := json.loads(path.read_text())) != request:
+        began = ", ".join(f"{name} {value}" for name, value in begun.items() if value != request.get(name))
+        raise InputError(f"{output} was begun with {began}; take another folder, or the same again")
 
 
 def _made(kind: str, packages_folder: Path | None) -> Path:

@@ -1,8 +1,8 @@
 """A folder of real recordings with a manifest -> labelled clips at 16 kHz; an optional extra that nothing depends on.
 
 `manifest.jsonl` has a line for each clip: the tar it is in, its file there, and what is said. The folder's README.md
-names the licences. Where a file names its speaker (`0_george_1.wav`), speakers are split; the other sets have one or two
-speakers each, too few to hold any out, so that there the labels are split.
+names the licences. Where a file names its speaker (`0_george_1.wav`), speakers are split; the other sets have one or
+two speakers each, too few to hold any out, so that there the labels are split.
 """
 
 from __future__ import annotations
