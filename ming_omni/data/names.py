@@ -78,3 +78,7 @@ def plural(name: str) -> str:
     else:
         several = f"{last}s"
     return f"{head} {several}".strip()
+
+
+def beside(side: str) -> str:
+    return f"to the {side} of" if side in ("left", "right") else side

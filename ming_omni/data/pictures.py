@@ -8,8 +8,8 @@ from ming_omni.data.bank import Stock
 from ming_omni.data.edits import edit
 from ming_omni.data.examples import Example
 from ming_omni.data.films import film
-from ming_omni.data.prompts import paint
-from ming_omni.data.questions import caption, question
+from ming_omni.data.prompts import caption, paint
+from ming_omni.data.questions import question
 from ming_omni.data.render import Rendered, render
 from ming_omni.data.segments import segment
 from ming_omni.data.splits import generator

@@ -17,6 +17,7 @@ from ming_omni.data.names import (
     SIDES,
     STYLE_NAMES,
     article,
+    beside,
     plural,
 )
 from ming_omni.data.scenes import (
@@ -27,6 +28,7 @@ from ming_omni.data.scenes import (
     concepts,
     describe_background,
     describe_thing,
+    pair,
     pick,
     places,
     thing,
@@ -39,6 +41,15 @@ TASKS = ("one object", "two objects", "counting", "colours", "position", "attrib
 
 def paint(generator: np.random.Generator, stock: Stock, is_chinese: bool) -> Example:
     return TASK_MAKERS[pick(generator, TASKS)](generator, stock, is_chinese)
+
+
+def caption(generator: np.random.Generator, stock: Stock, is_chinese: bool) -> Example:
+    """Everything in the picture, in one sentence, as the painter's prompts are written."""
+    example = paint(generator, stock, is_chinese)
+    chinese, english = ("描述这张图片。", "请说说图里的内容。"), ("Describe the picture.", "What do you see?")
+    question = pick(generator, chinese if is_chinese else english)
+    facts = {"template": "caption zh" if is_chinese else "caption en"}
+    return Example("caption", example.scenes, question, example.prompt, is_chinese, facts=facts)
 
 
 def one_object(generator: np.random.Generator, stock: Stock, is_chinese: bool) -> Example:
@@ -84,17 +95,15 @@ def attributes(generator: np.random.Generator, stock: Stock, is_chinese: bool) -
 
 
 def position(generator: np.random.Generator, stock: Stock, is_chinese: bool) -> Example:
-    from ming_omni.data.questions import _beside, _pair
-
     ground = background(generator, stock)
     first, second = concepts(generator, stock, 2)
     side = pick(generator, SIDES)
-    scene = _pair(generator, stock, first, second, side, ground)
+    scene = pair(generator, stock, first, second, side, ground)
     one, other = sorted(scene.things, key=lambda item: item.concept != first)
     if is_chinese:
         text = f"{describe_thing(stock, one, True)}在{describe_thing(stock, other, True)}的{SIDES[side][0]}"
     else:
-        text = f"{article(one.name)} {_beside(side)} {article(other.name)}"
+        text = f"{article(one.name)} {beside(side)} {article(other.name)}"
     return _example(stock, "position", scene, text, is_chinese, {"position": [first, side, second]})
 
 

@@ -9,8 +9,8 @@ import numpy as np
 
 from ming_omni.data.bank import Stock
 from ming_omni.data.examples import Example
-from ming_omni.data.names import COLOURS, NUMBERS, PLACES, SIDES, article, is_plural, plural
-from ming_omni.data.scenes import Scene, background, concepts, pick, places, thing, tintable, words
+from ming_omni.data.names import COLOURS, NUMBERS, PLACES, SIDES, article, beside, is_plural, plural
+from ming_omni.data.scenes import Scene, background, concepts, pair, pick, places, thing, tintable, words
 
 MAX_COUNT = 6
 
@@ -25,11 +25,11 @@ def what(generator: np.random.Generator, stock: Stock, is_chinese: bool) -> Exam
         template = "what"
     else:
         side = pick(generator, SIDES)
-        scene = _pair(generator, stock, answer, other, side, ground)
+        scene = pair(generator, stock, answer, other, side, ground)
         question = (
             f"{stock.bank.chinese(other)}的{SIDES[side][0]}是什么？"
             if is_chinese
-            else f"What is {_beside(side)} the {other}?"
+            else f"What is {beside(side)} the {other}?"
         )
         template = f"what {side}"
     return _example(scene, question, _name(stock, answer, is_chinese), is_chinese, template)
@@ -66,7 +66,7 @@ def where(generator: np.random.Generator, stock: Stock, is_chinese: bool) -> Exa
     if generator.random() < 0.5:
         side = pick(generator, SIDES)
         first, second = concepts(generator, stock, 2)
-        scene = _pair(generator, stock, first, second, side, ground)
+        scene = pair(generator, stock, first, second, side, ground)
         question = (
             f"{stock.bank.chinese(first)}在{stock.bank.chinese(second)}的哪一边？"
             if is_chinese
@@ -147,24 +147,12 @@ def question(generator: np.random.Generator, stock: Stock, is_chinese: bool) -> 
     return QUESTIONS[pick(generator, QUESTIONS)](generator, stock, is_chinese)
 
 
-def caption(generator: np.random.Generator, stock: Stock, is_chinese: bool) -> Example:
-    """Everything in the picture, in one sentence, as the painter's prompts are written."""
-    from ming_omni.data.prompts import paint
-
-    example = paint(generator, stock, is_chinese)
-    chinese, english = ("描述这张图片。", "请说说图里的内容。"), ("Describe the picture.", "What do you see?")
-    question = pick(generator, chinese if is_chinese else english)
-    return _example(example.scenes[0], question, example.prompt, is_chinese, "caption", kind="caption")
-
-
 # Pieces
 
 
-def _example(
-    scene: Scene, question: str, answer: str, is_chinese: bool, template: str, kind: str = "question"
-) -> Example:
+def _example(scene: Scene, question: str, answer: str, is_chinese: bool, template: str) -> Example:
     facts = {"template": f"{template} {'zh' if is_chinese else 'en'}"}
-    return Example(kind, (scene,), question, answer, is_chinese, facts=facts)
+    return Example("question", (scene,), question, answer, is_chinese, facts=facts)
 
 
 def _name(stock: Stock, concept: str, is_chinese: bool) -> str:
@@ -173,10 +161,6 @@ def _name(stock: Stock, concept: str, is_chinese: bool) -> str:
 
 def _is(concept: str) -> str:
     return "are" if is_plural(concept) else "is"
-
-
-def _beside(side: str) -> str:
-    return f"to the {side} of" if side in ("left", "right") else side
 
 
 def _place(place: str, is_chinese: bool) -> str:
@@ -191,19 +175,3 @@ def _alone(generator: np.random.Generator, stock: Stock, name: str, ground: str)
     size = float(generator.uniform(0.3, 0.6))
     x, y = generator.uniform(size / 2 + 0.02, 0.98 - size / 2, 2).tolist()
     return thing(generator, stock, name, x, y, size, background=ground)
-
-
-def _pair(generator: np.random.Generator, stock: Stock, first: str, second: str, side: str, ground) -> Scene:
-    """`first` stands on that side of `second`, clearly; either may have been drawn first."""
-    dx, dy = SIDES[side][1]
-    gap = float(generator.uniform(0.17, 0.24))
-    x, y = (
-        float(0.5 + (generator.uniform(-0.05, 0.05) if step else generator.uniform(-0.25, 0.25))) for step in (dx, dy)
-    )
-    spots = [(x + dx * gap, y + dy * gap), (x - dx * gap, y - dy * gap)]
-    size = float(generator.uniform(0.26, 0.33))
-    things = [
-        thing(generator, stock, name, *spot, size, background=ground.name)
-        for name, spot in zip((first, second), spots, strict=True)
-    ]
-    return Scene(ground, tuple(things if generator.random() < 0.5 else reversed(things)))

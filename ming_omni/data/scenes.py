@@ -9,7 +9,7 @@ import numpy as np
 from ming_omni.data.bank import Stock
 from ming_omni.data.concepts import TINTABLE
 from ming_omni.data.lettering import pick_word
-from ming_omni.data.names import COLOURS, INKS, STYLE_NAMES, article
+from ming_omni.data.names import COLOURS, INKS, SIDES, STYLE_NAMES, article
 from ming_omni.data.sprites import SHAPES
 
 Colour = tuple[int, int, int]
@@ -204,6 +204,22 @@ def places(generator: np.random.Generator, count: int, taken: tuple[tuple[float,
         if len(found) == count + len(taken):
             return found[len(taken) :]
     raise AssertionError("no room: too many things were asked for")
+
+
+def pair(generator: np.random.Generator, stock: Stock, first: str, second: str, side: str, ground: Background) -> Scene:
+    """`first` stands on that side of `second`, clearly; either may have been drawn first."""
+    dx, dy = SIDES[side][1]
+    gap = float(generator.uniform(0.17, 0.24))
+    x, y = (
+        float(0.5 + (generator.uniform(-0.05, 0.05) if step else generator.uniform(-0.25, 0.25))) for step in (dx, dy)
+    )
+    spots = [(x + dx * gap, y + dy * gap), (x - dx * gap, y - dy * gap)]
+    size = float(generator.uniform(0.26, 0.33))
+    things = [
+        thing(generator, stock, name, *spot, size, background=ground.name)
+        for name, spot in zip((first, second), spots, strict=True)
+    ]
+    return Scene(ground, tuple(things if generator.random() < 0.5 else reversed(things)))
 
 
 def words(generator: np.random.Generator, stock: Stock, is_chinese: bool, y: float, background: str, room=0.9) -> Words:
