@@ -159,7 +159,9 @@ def test_all_choices_stop_when_the_client_is_gone(served):
 def test_a_full_server_says_busy_and_when_to_come_back(http, served):
     connections = [slow_request(served.url, user=f"user {i}") for i in range(8)]
     until(lambda: len(served.engine.streams) == 8)
+    before = metrics(http)["ming_refused_total"]
     answer = http.post("/v1/chat/completions", json=chat())
+    assert metrics(http)["ming_refused_total"] == before + 1
     assert answer.status_code == 429 and int(answer.headers["retry-after"]) >= 1
     assert answer.json()["error"]["code"] == "busy"
     for connection in connections:

@@ -82,6 +82,7 @@ class Scheduler:
         self.promised: dict[bytes, Sequence] = {}  # pages that somebody is about to fill
         self.num_preempted = 0
         self.num_reused_tokens = 0
+        self.num_refused = 0
 
     def add(self, sequence: Sequence) -> None:
         self.check_room()
@@ -90,6 +91,7 @@ class Scheduler:
     def check_room(self) -> None:
         # Who waits although there is a free place starts with the next step, and takes up no room in the line.
         if len(self.running) + len(self.waiting) >= self.max_running + self.max_waiting:
+            self.num_refused += 1
             raise Busy(f"{len(self.waiting)} requests are waiting already; try again shortly")
 
     def plan(self) -> list[Span]:

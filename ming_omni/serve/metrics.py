@@ -18,6 +18,7 @@ def prometheus(engine: Engine) -> str:
         ("reused_tokens_total", "counter", "Tokens found in the cache.", scheduler.num_reused_tokens),
         ("answer_tokens_total", "counter", "Tokens written.", counts.answer_tokens),
         ("preempted_total", "counter", "Requests that made way for older ones.", scheduler.num_preempted),
+        ("refused_total", "counter", "Requests refused because the line was full.", scheduler.num_refused),
         ("steps_total", "counter", "Steps of the model.", counts.steps),
         ("step_seconds_total", "counter", "Time in these steps.", round(counts.step_seconds, 6)),
     ]
