@@ -76,7 +76,7 @@ class AudioEncoder(Part):
     config: AudioConfig
     main_input_name = "features"
     supports_gradient_checkpointing = True
-    _no_split_modules = ["AudioLayer"]  # noqa: RUF012 - transformers reads it from the class
+    _no_split_modules = ["AudioLayer"]
 
     def __init__(self, config: AudioConfig):
         super().__init__(config)

@@ -60,8 +60,8 @@ class Thinker(Part):
     config_class = ThinkerConfig
     base_model_prefix = "thinker"
     supports_gradient_checkpointing = True
-    _no_split_modules = ["ThinkerLayer"]  # noqa: RUF012 - transformers reads it on the class
-    _tied_weights_keys = {"head.weight": "embedding.weight"}  # noqa: RUF012
+    _no_split_modules = ["ThinkerLayer"]
+    _tied_weights_keys = {"head.weight": "embedding.weight"}
 
     def __init__(self, config: ThinkerConfig):
         super().__init__(config)

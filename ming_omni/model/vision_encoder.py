@@ -129,7 +129,7 @@ class VisionEncoder(Part):
     config: VisionConfig
     main_input_name = "patches"
     supports_gradient_checkpointing = True
-    _no_split_modules = ["VisionLayer"]  # noqa: RUF012 - transformers reads it from the class
+    _no_split_modules = ["VisionLayer"]
 
     def __init__(self, config: VisionConfig):
         super().__init__(config)
