@@ -51,11 +51,6 @@ def euler(velocity: Callable[[Tensor, Tensor], Tensor], x: Tensor, grid: Tensor)
         yield x
 
 
-def guide(unconditional: Tensor, conditional: Tensor, scale: float) -> Tensor:
-    """Move from the unconditional velocity past the conditional one; at scale 1 the latter is returned."""
-    return unconditional + scale * (conditional - unconditional)
-
-
 def shift(sigma: Tensor, factor: float) -> Tensor:
     """Bend noise levels towards 1 (factor > 1), so that more steps decide the layout of the picture."""
     return factor * sigma / (1 + (factor - 1) * sigma)
