@@ -36,6 +36,9 @@ Seed = Annotated[int | None, typer.Option(help="The same seed gives the same ans
 
 Output = Annotated[Path, typer.Option("--output", "-o", help="The file to write.")]
 Steps = Annotated[int, typer.Option(help="More take longer and look finer.")]
+Negative = Annotated[str | None, typer.Option(help="What to keep away from.")]
+Count = Annotated[int, typer.Option("--count", "-n", help="How many pictures.")]
+Letters = Annotated[str | None, typer.Option(help="Letters to write, instead of what the prompt quotes.")]
 Guidance = Annotated[float, typer.Option(help="How closely to follow the words.")]
 
 
@@ -98,9 +101,9 @@ def paint(
     aspect: Annotated[str | None, typer.Option(help="Such as 16:9, instead of a size.")] = None,
     steps: Steps = 30,
     guidance: Guidance = 5.0,
-    negative: Annotated[str | None, typer.Option(help="What to keep away from.")] = None,
-    count: Annotated[int, typer.Option("--count", "-n", help="How many pictures.")] = 1,
-    text: Annotated[str | None, typer.Option(help="Letters to write, instead of what the prompt quotes.")] = None,
+    negative: Negative = None,
+    count: Count = 1,
+    text: Letters = None,
     model: Model = "nano",
     seed: Seed = None,
 ):
@@ -127,15 +130,33 @@ def edit(
     instruction: Annotated[str, typer.Argument(help="What to change.")],
     image: Annotated[list[Path], typer.Option("--image", "-i", help="The picture to change; more are looked at.")],
     output: Output = Path("edited.png"),
+    aspect: Annotated[str | None, typer.Option(help="Such as 16:9; else as the picture.")] = None,
     steps: Steps = 30,
     guidance: Guidance = 5.0,
+    image_guidance: Annotated[float, typer.Option(help="How closely to keep to the picture.")] = 2.0,
+    negative: Negative = None,
+    count: Count = 1,
+    text: Letters = None,
     model: Model = "nano",
     seed: Seed = None,
 ):
     """Change a picture as told."""
     from ming_omni.paint.commands import edit_command
 
-    edit_command(_painting(model), image, instruction, output, steps=steps, guidance=guidance, seed=seed)
+    edit_command(
+        _painting(model),
+        image,
+        instruction,
+        output,
+        aspect=aspect,
+        steps=steps,
+        guidance=guidance,
+        image_guidance=image_guidance,
+        negative=negative,
+        n=count,
+        text=text,
+        seed=seed,
+    )
 
 
 @app.command()
@@ -145,11 +166,14 @@ def segment(
     output: Output = Path("mask.png"),
     instances: Annotated[bool, typer.Option(help="One mask for each single thing.")] = False,
     details: Annotated[bool, typer.Option(help="Also a JSON file with boxes, polygons and run lengths.")] = False,
+    color: Annotated[str, typer.Option(help="The colour it is painted in; choose one that the picture lacks.")] = "red",
+    threshold: Annotated[float | None, typer.Option(help="How much a pixel must change to count, 0 to 1.")] = None,
     steps: Steps = 30,
     model: Model = "nano",
     seed: Seed = None,
 ):
     """Find things in a picture and write their masks."""
+    from ming_omni.paint import THRESHOLD
     from ming_omni.paint.commands import segment_command
 
     one, several = (what[0], None) if len(what) == 1 else (None, what)
@@ -161,6 +185,8 @@ def segment(
         classes=several,
         instances=instances,
         details=details,
+        color=color,
+        threshold=THRESHOLD if threshold is None else threshold,
         steps=steps,
         seed=seed,
     )

@@ -16,7 +16,7 @@ ALLOWED = {
     "errors": set(),
     "buckets": set(),
     "kernels": set(),
-    "inputs": {"speech"},
+    "inputs": set(),
     "speech": set(),
     "model": {"kernels"},
     "packed": {"kernels", "model"},
