@@ -49,9 +49,12 @@ def test_a_few_steps_of_training_lower_the_loss_and_leave_a_report(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_a_judge_of_twelve_things_rejects_wrong_pictures(tmp_path):
+def test_a_judge_learns_to_name_things_and_to_reject_wrong_pictures(tmp_path):
+    """A minute of one core: far from the judge that scores nano, and far above chance (one thing in nineteen)."""
     bank = write_tiny_bank(tmp_path / "sprites.safetensors")
     figures = train_judge(bank, tmp_path / "judge", steps=500, batch=16, size=96, width=16)
     known = figures["judge's artists, drawings unseen"]
     assert known["wrong_rejected"] >= 0.95
-    assert known["right_accepted"] >= 0.5
+    assert known["things_named"] >= 0.35
+    assert known["right_accepted"] >= 0.1
+    assert known["colours_named"] >= 0.8
