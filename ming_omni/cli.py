@@ -268,6 +268,9 @@ def data(
     split: Annotated[str, typer.Option(help="train, dev or test.")] = "train",
     workers: Annotated[int, typer.Option(help="Processes side by side.")] = 2,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    bank: Annotated[Path | None, typer.Option(help="What `sprites` made; else the one in the cache.")] = None,
+    teacher: Annotated[Path | None, typer.Option(help="What `teacher` made; else the one in the cache.")] = None,
+    codec: Annotated[str, typer.Option(help="Of speech: flac or opus.")] = "flac",
     model: Annotated[str | None, typer.Option("--model", "-m", help="For text: who writes dialogue.")] = None,
 ):
     """Make training data from installable packages."""
@@ -278,7 +281,19 @@ def data(
         from ming_omni.ming import Ming
 
         ask = Ming.load(model).ask
-    data_command(kind, output, seed=seed, count=count, split=split, workers=workers, device=device, ask=ask)
+    data_command(
+        kind,
+        output,
+        seed=seed,
+        count=count,
+        split=split,
+        workers=workers,
+        device=device,
+        bank=bank,
+        teacher=teacher,
+        codec=codec,
+        ask=ask,
+    )
 
 
 @voices.command("list")
