@@ -7,7 +7,7 @@ PORT ?= 8000
 # Linux wheels of torch on PyPI carry gigabytes of CUDA; without an NVIDIA driver the CPU build is taken instead.
 TORCH := torch==2.13.0
 ifeq ($(shell uname -s),Linux)
-ifeq ($(shell command -v nvidia-smi),)
+ifeq ($(shell command -v nvidia-smi 2>/dev/null),)
 TORCH += --extra-index-url https://download.pytorch.org/whl/cpu
 endif
 endif

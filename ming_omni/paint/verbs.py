@@ -87,8 +87,9 @@ def paint(
     text      letters to write into the picture; None: what the prompt puts between quotes, "": none
     name      of the model, for the record
     """
-    prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+    prompts = list(prompt) if isinstance(prompt, list | tuple) else [prompt]
     painter: Painter = model.require("painter")
+    _check_kinds([*prompts, negative, text], steps=steps, seed=seed, n=n)
     _check_steps(steps)
     width, height, highres = _wish(painter, size, aspect)
     wanted = picture_size(painter, height, width, highres)
@@ -146,6 +147,7 @@ def edit(
     Everything else as in `paint`.
     """
     painter: Painter = model.require("painter")
+    _check_kinds([instruction, negative, text], steps=steps, seed=seed, n=n)
     _check_steps(steps)
     guide = Guidance(guidance, image_guidance, guidance_mode)
     guide.weights(has_reference=True)  # refuses an unknown mode now
@@ -300,6 +302,15 @@ def _check_letters(text: str) -> None:
         text.encode()
     except UnicodeEncodeError as error:  # half a character: what a terminal in another encoding sends
         raise InputError("the prompt is not valid Unicode text") from error
+
+
+def _check_kinds(texts: Sequence[Any], **counts: Any) -> None:
+    for text in texts:
+        if text is not None and not isinstance(text, str):
+            raise InputError(f"a prompt is text, not {text!r}")
+    for name, count in counts.items():
+        if count is not None and (isinstance(count, bool) or not isinstance(count, int)):
+            raise InputError(f"{name} is a whole number, not {count!r}")
 
 
 def _check_steps(steps: int) -> None:
