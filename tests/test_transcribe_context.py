@@ -43,6 +43,9 @@ def test_topic_and_text_share_a_sentence_of_the_prompt():
         ({"topics": "x"}, "no topics"),
         ({"words": "Kate"}, "a list of texts"),
         ({"words": [1]}, "a list of texts"),
+        ({"words": None}, "a list of texts"),
+        ({"words": 7}, "a list of texts"),
+        ({"words": {"Kate": 1}}, "a list of texts"),
         ({"topic": 3}, "topic of a context is text"),
         (7, "a context is text, a list of words"),
         ("x" * (MAX_TEXT_CHARACTERS + 1), "at most 2000 characters, not 2001"),
@@ -66,6 +69,11 @@ def test_a_context_file_is_json_or_a_word_a_line(tmp_path):
         Context.from_file(broken)
     with pytest.raises(InputError, match="cannot be read"):
         Context.from_file(tmp_path / "none.txt")
+
+
+def test_json_nested_without_end_is_refused():
+    with pytest.raises(InputError, match="not valid JSON"):
+        Context.from_json("[" * 100_000)
 
 
 # Sounds
@@ -198,6 +206,11 @@ def test_near_homophones_stay_but_are_flagged(plain, heard, word):
 def test_a_removed_word_is_named_with_what_stands_there_without_context():
     leak = guard("we met there at noon", "we met Kubernetes at noon", ["Kubernetes"]).leaks[0]
     assert (leak.word, leak.verdict, leak.instead) == ("Kubernetes", "removed", "there")
+
+
+def test_a_word_that_stands_in_both_answers_is_not_called_removed():
+    found = guard("one two three four five Ghost", "Ghost Kate", ["Ghost", "Kate"])
+    assert found.text.endswith("Ghost") and [leak.word for leak in found.leaks] == ["Kate"]
 
 
 def test_of_overlapping_context_words_the_longer_is_found():

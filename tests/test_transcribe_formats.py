@@ -111,6 +111,7 @@ def test_a_context_file_reaches_the_model(ming, tmp_path):
     [
         ([Path("none.wav")], {}, "there is no file none.wav"),
         (FILES, {"output": Path("all.txt")}, "several files need an existing folder"),
+        ([FILES[0], FILES[0]], {"output": Path()}, "two of the files have the same name"),
         (FILES[:1], {"output": Path("nowhere/a.txt")}, "there is no folder nowhere"),
         (FILES[:1], {"format": "doc"}, "one of txt, json, srt, vtt"),
         (FILES[:1], {"context": Path("none.json")}, "context file none.json cannot be read"),

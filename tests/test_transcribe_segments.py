@@ -2,7 +2,9 @@
 
 import io
 import itertools
+import time
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 from benchmarks import transcribe as benchmark
 from ming_omni.errors import InputError
 from ming_omni.inputs.audio import load_audio
+from ming_omni.transcribe import voice
 from ming_omni.transcribe.segments import SUBTITLES, WHOLE_SENTENCES, Cuts, Cutter, Track, speech
 from tests.media import movie, tone, track, wav
 from tests.talks import RATE_HZ, SPEECH, WORDS, music, noise, silence, talk
@@ -49,6 +52,10 @@ def test_stretches_of_speech_are_cut_at_pauses(probabilities, stretches):
 def test_a_long_stretch_is_cut_where_it_is_quietest_in_its_second_half():
     spoken = [SAID] * 20 + [QUIET] * 4 + [SAID] * 40 + [QUIET] * 6 + [SAID] * 60
     assert cut(spoken, longest_windows=80) == [(0, 64), (70, 130)]
+
+
+def test_a_short_dip_is_quieter_than_the_newest_window_of_a_word():
+    assert cut([SAID] * 60 + [QUIET] * 2 + [SAID] * 60, longest_windows=80) == [(0, 60), (62, 122)]
 
 
 def test_speech_without_any_pause_is_cut_too():
@@ -211,6 +218,26 @@ def test_hearing_leaves_the_threads_of_others_alone():
     before = torch.get_num_threads()
     list(speech(Track(io.BytesIO(wav(silence(1.0)))), SUBTITLES))
     assert torch.get_num_threads() == before
+
+
+def test_two_sounds_at_once_leave_the_threads_of_others_alone(monkeypatch):
+    before = torch.get_num_threads()
+
+    def load():
+        torch.set_num_threads(1)  # as the first import of the package does
+        time.sleep(0.2)
+
+    monkeypatch.setattr("silero_vad.load_silero_vad", load)
+    torch.set_num_threads(3)
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            pool.submit(voice._load)
+            time.sleep(0.1)
+            pool.submit(voice._load)
+        with ThreadPoolExecutor(1) as pool:  # a new thread takes the number of the process
+            assert pool.submit(torch.get_num_threads).result() == 3
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.slow

@@ -39,6 +39,8 @@ def transcribe_command(
     for file in files:
         if not file.is_file():
             raise InputError(f"there is no file {file}")
+    if output is not None and len({file.stem for file in files}) < len(files):
+        raise InputError("two of the files have the same name, so one transcript would replace the other")
     options = {
         "context": Context.from_file(context) if context else None,
         "language": language,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,8 @@ class Context:
     """anything else, such as notes or what was said before; a plain enumeration counts as words"""
 
     def __post_init__(self):
-        if isinstance(self.words, str) or not all(isinstance(word, str) for word in self.words):
+        is_list = isinstance(self.words, Collection) and not isinstance(self.words, str | Mapping)
+        if not is_list or not all(isinstance(word, str) for word in self.words):
             raise InputError("the words of a context are a list of texts")
         for name in ("topic", "text"):
             value = getattr(self, name)
@@ -84,7 +85,7 @@ class Context:
     def from_json(cls, text: str) -> Context:
         try:
             value = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(f"the context is not valid JSON: {error}") from error
         return cls.of(value)
 

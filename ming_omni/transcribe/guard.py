@@ -60,7 +60,8 @@ def guard(plain: str, heard: str, words: Sequence[str]) -> Guarded:
     found = occurrences(after, words)
     # Context may correct words, never silence the speaker.
     if 2 * len(after) < len(before):
-        return Guarded(plain, tuple(dict.fromkeys(Leak(o.word, "removed", plain) for o in found)))
+        said = {o.word for o in occurrences(before, words)}
+        return Guarded(plain, tuple(dict.fromkeys(Leak(o.word, "removed", plain) for o in found if o.word not in said)))
     leaks: list[Leak] = []
     pieces = [heard[: after[0].start] if after else ""]
     is_end_removed = False

@@ -99,7 +99,8 @@ class Cutter:
     def _split(self) -> list[Stretch]:
         """End the stretch at the quietest moment of its second half; what comes after begins the next."""
         half = len(self._kept) // 2
-        smooth = np.convolve(self._kept, np.full(5, 0.2), "same")[half:]
+        padded = np.pad(self._kept, 2, "edge")  # with zeros the last windows would seem quiet
+        smooth = np.convolve(padded, np.full(5, 0.2), "valid")[half:]
         cut = half + int(np.flatnonzero(smooth == smooth.min())[-1])
         rest, first = self._kept[cut:], self.start + cut
         stop = max((i + 1 for i in range(cut) if self._kept[i] >= QUIET), default=cut)

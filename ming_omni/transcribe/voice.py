@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ WINDOW_SAMPLES = 512
 WINDOWS_PER_SECOND = SAMPLE_RATE_HZ / WINDOW_SAMPLES
 _idle: list[Any] = []
 """Loaded detectors that nobody uses. One remembers what it has heard, so it serves one sound at a time."""
+_loading = threading.Lock()
 
 
 class VoiceDetector:
@@ -44,11 +46,13 @@ def voice_detector() -> Iterator[VoiceDetector]:
 
 
 def _load() -> Any:
-    num_threads = torch.get_num_threads()
-    with warnings.catch_warnings():
+    # One at a time: importing the package leaves one thread to the whole process, and whoever came meanwhile would
+    # take that for the number to go back to.
+    with _loading, warnings.catch_warnings():
+        num_threads = torch.get_num_threads()
         warnings.simplefilter("ignore", DeprecationWarning)  # how the package finds and opens its own file
         import silero_vad
 
         model = silero_vad.load_silero_vad()
-    torch.set_num_threads(num_threads)  # importing the package leaves one thread to the whole process
+        torch.set_num_threads(num_threads)
     return model
