@@ -119,11 +119,22 @@ def test_a_language_that_is_no_dialect_is_reported_as_written():
         ("Englisch", None, "did you mean English"),
         ("qq", None, "ISO 639-1"),
         ("en", "Shanghai", "Shanghai is a dialect of Chinese, not of en"),
+        (7, None, "the language is a name, not int"),
+        ("zh", 7, "the dialect is a name, not int"),
     ],
 )
 def test_unknown_names_are_answered_with_known_ones(language, dialect, message):
     with pytest.raises(InputError, match=message):
         dialects.written(language, dialect)
+
+
+@pytest.mark.parametrize(
+    ("traditional", "word"),
+    [("粵語", "粤语"), ("廣東話", "粤语"), ("閩南語", "闽南"), ("東北話", "东北"), ("江蘇", "江苏"), ("陝西", "陕西"),
+     ("山東", "山东"), ("雲南", "云南"), ("重慶", "川渝")],
+)  # fmt: skip
+def test_dialects_are_known_in_traditional_characters(traditional, word):
+    assert dialects.written(dialect=traditional) == word
 
 
 def test_a_dialect_goes_with_its_language():

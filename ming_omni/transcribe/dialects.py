@@ -21,20 +21,20 @@ class Dialect:
 
 DIALECTS = (
     Dialect("Hunan", "湖南"),
-    Dialect("Minnan", "闽南", ("Hokkien",)),
-    Dialect("Cantonese", "粤语", ("yue", "广东")),
-    Dialect("Chuanyu", "川渝", ("Sichuan", "四川", "重庆")),
+    Dialect("Minnan", "闽南", ("Hokkien", "閩南")),
+    Dialect("Cantonese", "粤语", ("yue", "广东", "粵語", "廣東")),
+    Dialect("Chuanyu", "川渝", ("Sichuan", "四川", "重庆", "重慶")),
     Dialect("Shanghai", "上海", ("Shanghainese",)),
     Dialect("Anhui", "安徽"),
-    Dialect("Dongbei", "东北", ("Northeastern",)),
+    Dialect("Dongbei", "东北", ("Northeastern", "東北")),
     Dialect("Henan", "河南"),
     Dialect("Hubei", "湖北"),
-    Dialect("Jiangsu", "江苏"),
+    Dialect("Jiangsu", "江苏", ("江蘇",)),
     Dialect("Hakka", "客家"),
-    Dialect("Shaanxi", "陕西"),
-    Dialect("Shandong", "山东"),
+    Dialect("Shaanxi", "陕西", ("陝西",)),
+    Dialect("Shandong", "山东", ("山東",)),
     Dialect("Tianjin", "天津"),
-    Dialect("Yunnan", "云南"),
+    Dialect("Yunnan", "云南", ("雲南",)),
 )
 
 
@@ -44,6 +44,9 @@ def written(language: str | None = None, dialect: str | None = None) -> str | No
     language  an English name or an ISO 639-1 code
     dialect   one of the 15, in English or Chinese
     """
+    for kind, name in (("language", language), ("dialect", dialect)):
+        if name is not None and not isinstance(name, str):
+            raise InputError(f"the {kind} is a name, not {type(name).__name__}")
     if dialect is None:
         return None if language is None else _language(language)
     if language is not None and _language(language) != CHINESE and _find(language) is not _find(dialect):
@@ -83,4 +86,4 @@ def _find(name: str) -> Dialect | None:
 
 def _plain(name: str) -> str:
     """Shanghai, 上海话 and "shanghai dialect" are one name."""
-    return re.sub(r"( dialect|方言|话|語|语)$", "", name.strip().lower())
+    return re.sub(r"( dialect|方言|话|話|语|語)$", "", name.strip().lower())
