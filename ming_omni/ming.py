@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ming_omni import checkpoint
-from ming_omni.checkpoint import detect
+from ming_omni.checkpoint import detect, pretrained
 from ming_omni.engine.engine import Engine, Stream
 from ming_omni.engine.request import Request, read_prompt
 from ming_omni.engine.text import Answer
@@ -60,7 +60,7 @@ class Ming:
             from ming_omni.inputs.tiny import tiny_tokenizer
 
             return cls(model, MingProcessor.from_config(model.config, tiny_tokenizer()), name="tiny")
-        folder = detect.locate(name)
+        folder = detect.locate(name, **{key: options[key] for key in pretrained.HUB_OPTIONS if key in options})
         settings = read_json(folder / "generation_config.json")
         kept = ("top_k", "top_p", "repetition_penalty")
         sampling = Sampling(
