@@ -25,6 +25,7 @@ from ming_omni.engine.text import Answer
 from ming_omni.inputs.messages import from_openai
 from ming_omni.ming import Ming
 from ming_omni.serve import transcriptions
+from ming_omni.serve.capabilities import capabilities
 from ming_omni.serve.choices import Choice, Reply
 from ming_omni.serve.door import Door, add_error_handlers, describe, error, while_connected
 from ming_omni.serve.metrics import prometheus
@@ -34,8 +35,8 @@ PAGE = Path(__file__).parent / "page"
 PAGE_HEADERS = {
     "Cache-Control": "no-cache",
     # Nothing from elsewhere is loaded, and what is shown reaches nobody but this server.
-    "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; media-src data:; base-uri 'none'; "
-    "form-action 'self'; frame-ancestors 'none'",
+    "Content-Security-Policy": "default-src 'self'; img-src 'self' data: blob:; media-src data: blob:; "
+    "base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
 }
 MAX_BODY_BYTES = 64_000_000
@@ -137,6 +138,7 @@ def build(ming: Ming, max_body_bytes: int = MAX_BODY_BYTES) -> FastAPI:
 
     app.include_router(transcriptions.router(ming))
     card = {"id": ming.name, "object": "model", "created": started_at, "owned_by": "ming-omni"}
+    card["capabilities"] = capabilities(ming)
 
     @app.get("/v1/models")
     async def models() -> dict:
