@@ -10,35 +10,54 @@ from torch.nn import functional as F
 
 
 def expert_mlp(x: Tensor, weights: Tensor, chosen: Tensor, gate: Tensor, up: Tensor, down: Tensor) -> Tensor:
-    order, ends = _sort(chosen.flatten(), len(gate))
-    rows = x[order // chosen.shape[1]]  # (N, D)
+    order, place, ends = _sort(chosen.flatten(), len(gate))
+    rows = _Gather.apply(x, order, place, chosen.shape[1])  # (N, D)
     inner = F.silu(_product(rows, gate, ends)) * _product(rows, up, ends)
-    out = _unsort(_product(inner, down, ends), order).view(*chosen.shape, x.shape[1])  # (T, A, D)
+    out = _Gather.apply(_product(inner, down, ends), place, order, 1).view(*chosen.shape, x.shape[1])  # (T, A, D)
     # A sum over slots instead of an atomic scatter: the same result on every run.
     return (out.float() * weights[..., None].float()).sum(1).to(x.dtype)
 
 
 def pick_linear(x: Tensor, weight: Tensor, pick: Tensor) -> Tensor:
-    order, ends = _sort(pick, len(weight))
-    return _unsort(_product(x[order], weight, ends), order)
+    order, place, ends = _sort(pick, len(weight))
+    return _Gather.apply(_product(_Gather.apply(x, order, place, 1), weight, ends), place, order, 1)
 
 
-def _sort(ids: Tensor, num_groups: int) -> tuple[Tensor, Tensor]:
-    """Group ids (N,) -> the order that sorts them (N,), and where each group ends in it (G,)."""
+class _Gather(torch.autograd.Function):
+    """Rows (n, D), each `copies` times, in a new order (n * copies, D).
+
+    An order that leaves no row out can be undone, so the gradient is gathered too; torch's own would sort the rows once
+    more or add them up one atom at a time.
+    """
+
+    @staticmethod
+    def forward(ctx, rows: Tensor, order: Tensor, place: Tensor, copies: int) -> Tensor:
+        """order: which copy comes next; place: where each copy went, the inverse."""
+        ctx.save_for_backward(place)
+        ctx.copies = copies
+        return rows[order // copies if copies > 1 else order]
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None, None]:
+        (place,) = ctx.saved_tensors
+        copies = grad[place]
+        if ctx.copies > 1:
+            copies = copies.unflatten(0, (len(place) // ctx.copies, ctx.copies)).sum(1)
+        return copies, None, None, None
+
+
+def _sort(ids: Tensor, num_groups: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Group ids (N,) -> the order that sorts them (N,), its inverse (N,), and where each group ends in it (G,)."""
     in_order, order = ids.sort(stable=True)
+    place = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device))
     groups = torch.arange(num_groups, device=ids.device, dtype=ids.dtype)
-    return order, torch.searchsorted(in_order, groups, right=True, out_int32=True)
-
-
-def _unsort(rows: Tensor, order: Tensor) -> Tensor:
-    inverse = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device))
-    return rows[inverse]
+    return order, place, torch.searchsorted(in_order, groups, right=True, out_int32=True)
 
 
 def _product(rows: Tensor, weight: Tensor, ends: Tensor) -> Tensor:
     """Sorted rows (N, D), weight (G, O, D), group ends (G,) -> (N, O).
 
-    torch's backward takes contiguous gradients only; `_unsort` above every result sends back nothing else.
+    torch's backward takes contiguous gradients only; `_Gather` above every result sends back nothing else.
     """
     if _is_native(rows, weight):
         return torch._grouped_mm(rows, weight.transpose(1, 2), offs=ends)
