@@ -27,8 +27,8 @@ ALLOWED = {
     "speak": {"kernels", "model", "inputs", "speech"},
     "transcribe": {"kernels", "model", "inputs", "speech", "checkpoint", "engine", "evaluate"},
     "data": {"speech"},
-    "train": {"kernels", "model", "inputs", "speech", "checkpoint"},
-    "evaluate": {"inputs"},
+    "train": {"kernels", "model", "inputs", "speech", "checkpoint", "evaluate"},
+    "evaluate": {"kernels", "model", "inputs", "engine", "data"},
     "ming": {"kernels", "model", "inputs", "speech", "packed", "checkpoint", "engine", "paint", "speak", "transcribe"},
 }
 """`serve`, `chat`, `cli` and `doctor` stand at the end of every arrow and may import anything."""
