@@ -1,5 +1,6 @@
 """train/balance.py: the auxiliary gradient by hand, what each mechanism does alone, and whom it touches."""
 
+import itertools
 import math
 
 import pytest
@@ -38,34 +39,77 @@ def test_auxiliary_loss_and_its_gradient_equal_a_hand_computation():
     The share s0 / (s0 + s1) has, at logits 0, the derivative s0' s1 / (s0 + s1)^2 = (1/4 * 1/2) / 1 = 1/8.
     """
     layer = routing([[0.0, 0.0], [0.0, 0.0]], [[0], [0]])
-    loss = auxiliary_loss(layer, Strengths(text=3.0))
+    loss = auxiliary_loss([layer], Strengths(text=3.0))
     loss.backward()
     assert_close(loss.detach(), torch.tensor(3.0 * (2 * 0.5)))
     each = 3.0 * 2 * (1 / 2) * (1 / 8)  # strength * f_0 * 1/T * ds0
     assert_close(layer.logits.grad, torch.tensor([[each, -each], [each, -each]]))
 
 
+def by_definition(logits, chosen, modality, lengths, strengths) -> float:
+    """The auxiliary loss of one layer, spelled out in Python floats: a mean over the sequences with the modality."""
+    num_experts, cost, start = len(logits[0]), [[], [], []], 0
+    for length in lengths:
+        for m in range(3):
+            tokens = [t for t in range(start, start + length) if modality[t] == m]
+            terms = []
+            for i in range(num_experts):
+                f = num_experts / (len(chosen[0]) * max(1, len(tokens))) * sum(i in chosen[t] for t in tokens)
+                score = [[1 / (1 + math.exp(-z)) for z in logits[t]] for t in tokens]
+                terms.append(f * sum(s[i] / sum(s) for s in score) / max(1, len(tokens)))
+            cost[m] += [sum(terms)] if tokens else []
+        start += length
+    return sum(strengths[m] * sum(cost[m]) / len(cost[m]) for m in range(3) if cost[m])
+
+
+@pytest.mark.parametrize("lengths", [None, [5, 1, 8], [14]])
+def test_auxiliary_loss_and_gradient_of_two_layers_equal_the_definition(lengths):
+    torch.manual_seed(0)
+    modality, strengths = torch.randint(3, (14,)), (0.5, 2.0, 1.0)
+    logits = torch.randn(2, 14, 6, requires_grad=True)
+    chosen = torch.rand(2, 14, 6).topk(2).indices
+    layers = [Routing(logits[i], chosen[i], torch.ones(14, 2), modality, None) for i in range(2)]
+    starts = [0, 5, 6, 14] if lengths and len(lengths) == 3 else [0, 14]
+    present = torch.tensor([sum(m in modality[a:b] for a, b in itertools.pairwise(starts)) for m in range(3)])
+    loss = auxiliary_loss(layers, Strengths(*strengths), lengths, present if lengths else None)
+    loss.backward()
+
+    spelled = logits.detach().double()
+    total = lambda: sum(  # noqa: E731
+        by_definition(spelled[i].tolist(), chosen[i].tolist(), modality.tolist(), lengths or [14], strengths)
+        for i in range(2)
+    )
+    assert loss.item() == pytest.approx(total(), rel=1e-5)
+    for place in [(0, 0, 0), (0, 4, 3), (1, 5, 2), (1, 13, 5)]:
+        differences = []
+        for sign in (1, -1):
+            spelled[place] += sign * 1e-5
+            differences.append(sign * total())
+            spelled[place] -= sign * 1e-5
+        assert logits.grad[place].item() == pytest.approx(sum(differences) / 2e-5, rel=1e-3, abs=1e-6)
+
+
 def test_even_use_gives_the_least_auxiliary_loss():
-    even = auxiliary_loss(routing([[1.0, 0.0], [0.0, 1.0]], [[0], [1]]), EVEN)
-    uneven = auxiliary_loss(routing([[1.0, 0.0], [1.0, 0.0]], [[0], [0]]), EVEN)
+    even = auxiliary_loss([routing([[1.0, 0.0], [0.0, 1.0]], [[0], [1]])], EVEN)
+    uneven = auxiliary_loss([routing([[1.0, 0.0], [1.0, 0.0]], [[0], [0]])], EVEN)
     assert_close(even, torch.tensor(1.0))
     assert uneven > 1.05
 
 
 def test_modalities_are_counted_apart():
     logits, chosen = [[1.0, 0.0]] * 2 + [[0.0, 1.0]] * 2, [[0], [0], [1], [1]]
-    together = auxiliary_loss(routing(logits, chosen), EVEN)
-    apart = auxiliary_loss(routing(logits, chosen, modality=[0, 0, 2, 2]), EVEN)
+    together = auxiliary_loss([routing(logits, chosen)], EVEN)
+    apart = auxiliary_loss([routing(logits, chosen, modality=[0, 0, 2, 2])], EVEN)
     assert_close(together, torch.tensor(1.0))  # even, seen as one
     assert apart > 2.1  # both skewed, seen apart
-    assert auxiliary_loss(routing(logits, chosen, modality=[0, 0, 2, 2]), Strengths(image=1.0)) == 0
+    assert auxiliary_loss([routing(logits, chosen, modality=[0, 0, 2, 2])], Strengths(image=1.0)) == 0
 
 
 def test_a_sequence_is_balanced_in_itself_only_when_asked():
     logits, chosen = [[1.0, 0.0]] * 2 + [[0.0, 1.0]] * 2, [[0], [0], [1], [1]]
     layer = routing(logits, chosen)
-    batch_wise = auxiliary_loss(layer, EVEN)
-    by_sequence = auxiliary_loss(layer, EVEN, [2, 2], torch.tensor([2, 0, 0]))
+    batch_wise = auxiliary_loss([layer], EVEN)
+    by_sequence = auxiliary_loss([layer], EVEN, [2, 2], torch.tensor([2, 0, 0]))
     assert_close(batch_wise, torch.tensor(1.0))
     share = 1 / (1 + math.exp(-1)) / (1 / (1 + math.exp(-1)) + 0.5)
     assert_close(by_sequence, torch.tensor(2 * share))
@@ -75,12 +119,12 @@ def test_padding_counts_nowhere():
     logits, chosen = [[1.0, 0.0], [0.0, 1.0], [5.0, -5.0]], [[0], [1], [0]]
     padded = routing(logits, chosen, mask=[True, True, False])
     plain = routing(logits[:2], chosen[:2])
-    assert_close(auxiliary_loss(padded, EVEN), auxiliary_loss(plain, EVEN))
-    assert_close(z_loss(padded, 2), z_loss(plain, 2))
+    assert_close(auxiliary_loss([padded], EVEN), auxiliary_loss([plain], EVEN))
+    assert_close(z_loss([padded], 2), z_loss([plain], 2))
 
 
 def test_z_loss_is_the_mean_square_of_log_sum_exp():
-    assert_close(z_loss(routing([[0.0, 0.0]], [[0]]), 1).detach(), torch.tensor(math.log(2) ** 2))
+    assert_close(z_loss([routing([[0.0, 0.0]], [[0]])], 1).detach(), torch.tensor(math.log(2) ** 2))
 
 
 def test_bias_moves_up_for_idle_experts_and_keeps_its_mean():
@@ -124,7 +168,7 @@ def skewed_violation(settings: BalanceSettings) -> tuple[float, float]:
     for _ in range(60):
         x = torch.randn(256, 16) + lean
         y, decided = moe(x)
-        loss = (y - x).square().mean() * 1e-3 + auxiliary_loss(decided, settings.auxiliary)
+        loss = (y - x).square().mean() * 1e-3 + auxiliary_loss([decided], settings.auxiliary)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()

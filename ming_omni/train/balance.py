@@ -27,13 +27,13 @@ class Strengths:
     audio: float = 0.0
 
     def tensor(self, like: Tensor) -> Tensor:
-        return torch.tensor([self.text, self.image, self.audio], device=like.device)
+        return torch.tensor([self.text, self.image, self.audio]).to(like.device, non_blocking=True)
 
 
 @dataclass
 class BalanceSettings:
     mode: str = "sequence"
-    """sequence: every sequence is balanced in itself; batch: only all sequences of a step together."""
+    """sequence: every sequence is balanced in itself; batch: only all that are read at once, in all processes."""
     auxiliary: Strengths = field(default_factory=lambda: Strengths(1e-4, 1e-4, 1e-4))
     bias_rate: Strengths = field(default_factory=lambda: Strengths(1e-3, 1e-3, 1e-3))
     """How far a bias moves in one step; 0 freezes it."""
@@ -46,62 +46,62 @@ def alone(tensor: Tensor) -> Tensor:
 
 
 def auxiliary_loss(
-    routing: Routing,
+    layers: Sequence[Routing],
     strengths: Strengths,
     lengths: Sequence[int] | None = None,
     num_sequences: Tensor | None = None,
     total: Callable[[Tensor], Tensor] = alone,
 ) -> Tensor:
-    """Sum over modalities of strength * sum_i f_i P_i, from counts over the tokens of that modality only.
+    """Sum over layers and modalities of strength * sum_i f_i P_i, from counts over the tokens of that modality only.
 
     f_i = E / (A T) * how often expert i was chosen; P_i = mean share of expert i in a token's scores. The gradient
     flows through P: an expert used too often gets lower scores.
 
+    layers         what each decided for the same T tokens
     lengths        of the sequences that the T tokens are, one after another; None: the batch counts as one
     num_sequences  (3,) how many sequences of the whole step hold tokens of each modality
     total          sums counts over all processes; needed only when the batch counts as one
     """
-    num_experts, num_chosen = routing.logits.shape[1], routing.chosen.shape[1]
-    scores = routing.logits.float().sigmoid()
-    shares = scores / scores.sum(-1, keepdim=True)  # (T, E)
-    group = torch.zeros_like(routing.chosen[:, 0]) if routing.modality is None else routing.modality
-    num_rows = 1
+    (num_tokens, num_chosen), modality, mask = layers[0].chosen.shape, layers[0].modality, layers[0].mask
+    # All layers at once: on a GPU the many small operations cost more than what they compute.
+    scores = torch.stack([layer.logits.float() for layer in layers]).sigmoid()
+    shares = scores / scores.sum(-1, keepdim=True)  # (layers, T, E)
+    chosen = torch.zeros_like(shares).scatter(2, torch.stack([layer.chosen for layer in layers]), 1.0)
+    if mask is not None:
+        chosen, shares = chosen * mask[:, None], shares * mask[:, None]
+    group = layers[0].chosen.new_zeros(num_tokens) if modality is None else modality
+    num_rows = 1 if lengths is None else len(lengths)
     if lengths is not None:
-        num_rows = len(lengths)
-        repeats = torch.tensor(lengths, device=group.device)
-        rows = torch.arange(num_rows, device=group.device)
-        group = rows.repeat_interleave(repeats, output_size=len(group)) * len(MODALITIES) + group
-    chosen = torch.zeros_like(shares).scatter(1, routing.chosen, 1.0)
-    if routing.mask is not None:
-        chosen, shares = chosen * routing.mask[:, None], shares * routing.mask[:, None]
-    none = shares.new_zeros(num_rows * len(MODALITIES), num_experts)
-    counts = none.index_add(0, group, chosen)  # (G, E)
+        row = torch.arange(num_rows).repeat_interleave(torch.tensor(lengths)).to(group.device, non_blocking=True)
+        group = row * len(MODALITIES) + group
+    none = shares.new_zeros(len(layers), num_rows * len(MODALITIES), shares.shape[-1])
+    counts = none.index_add(1, group, chosen)  # (layers, G, E)
     if lengths is None:
         counts = total(counts)
-    num_tokens = (counts.sum(-1, keepdim=True) / num_chosen).clamp(min=1)
-    f = num_experts / (num_chosen * num_tokens) * counts
-    p = none.index_add(0, group, shares) / num_tokens
-    losses = (f * p).sum(-1).view(num_rows, -1)  # (sequences, 3)
+    counted = (counts.sum(-1, keepdim=True) / num_chosen).clamp(min=1)  # tokens
+    f = shares.shape[-1] / (num_chosen * counted) * counts
+    p = none.index_add(1, group, shares) / counted
+    losses = (f * p).sum(-1).sum(0).view(num_rows, -1).sum(0)  # (3,)
     if num_sequences is not None:
-        losses = losses / num_sequences.to(losses).clamp(min=1)
-    return (losses.sum(0) * strengths.tensor(losses)).sum()
+        losses = losses / num_sequences.to(losses, non_blocking=True).clamp(min=1)
+    return (losses * strengths.tensor(losses)).sum()
 
 
-def z_loss(routing: Routing, num_tokens: int) -> Tensor:
-    """Mean square of log-sum-exp of the logits over the step's tokens: keeps the logits small."""
-    squares = routing.logits.float().logsumexp(-1).square()
-    return (squares if routing.mask is None else squares * routing.mask).sum() / num_tokens
+def z_loss(layers: Sequence[Routing], num_tokens: float) -> Tensor:
+    """Sum over layers of the mean square of log-sum-exp of the logits over the step's tokens: keeps logits small."""
+    squares = torch.stack([layer.logits.float() for layer in layers]).logsumexp(-1).square()  # (layers, T)
+    mask = layers[0].mask
+    return (squares if mask is None else squares * mask).sum() / num_tokens
 
 
 @torch.no_grad()
 def move_bias(bias: Tensor, load: Tensor, rate: float) -> None:
     """One modality's bias (E,) up for experts used less than the mean, down for the others; its mean stays.
 
-    load (E,)  how often each expert was chosen; all zero: the modality was absent, and nothing moves
+    load (E,)  how often each expert was chosen; all zero: the modality was absent, and no sign moves anything
     """
-    if rate and load.any():
-        direction = (load.mean() - load).sign()
-        bias += rate * (direction - direction.mean())
+    direction = (load.mean() - load).sign()
+    bias += rate * (direction - direction.mean())
 
 
 class Loads:

@@ -99,19 +99,17 @@ class Learner(nn.Module):
         self.loads.add(output.routing)
         settings = self.recipe.balance
         by_sequence = settings.mode == "sequence"
-        auxiliary = [
-            balance.auxiliary_loss(
-                layer,
-                settings.auxiliary,
-                lengths if by_sequence else None,
-                totals.present if by_sequence else None,
-                self.sum_processes,
-            )
-            for layer in output.routing
-        ]
-        scale = 1 if by_sequence else 1 / totals.num_batches
-        z_losses = [settings.z_loss * balance.z_loss(layer, totals.num_tokens) for layer in output.routing]
-        costs = {"balance/auxiliary": scale * torch.stack(auxiliary).sum(), "balance/z": torch.stack(z_losses).sum()}
+        auxiliary = balance.auxiliary_loss(
+            output.routing,
+            settings.auxiliary,
+            lengths if by_sequence else None,
+            totals.present if by_sequence else None,
+            self.sum_processes,
+        )
+        costs = {
+            "balance/auxiliary": auxiliary if by_sequence else auxiliary / totals.num_batches,
+            "balance/z": settings.z_loss * balance.z_loss(output.routing, totals.num_tokens),
+        }
         return output.hidden, costs
 
     def _answer(self, batch: Batch, totals: Totals, generator: torch.Generator) -> dict[str, Tensor]:

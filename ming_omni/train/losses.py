@@ -23,8 +23,13 @@ def next_token(logits: Callable[[Tensor], Tensor], hidden: Tensor, targets: Tens
 
     hidden (..., D), targets (...) the id that follows each token, or IGNORE
     """
-    asked = targets != IGNORE
-    return F.cross_entropy(logits(hidden[asked]).float(), targets[asked], reduction="sum")
+    asked = (targets != IGNORE).flatten().nonzero()[:, 0]
+    return cross_entropy(logits, hidden.flatten(0, -2).index_select(0, asked), targets.flatten()[asked])
+
+
+def cross_entropy(logits: Callable[[Tensor], Tensor], hidden: Tensor, targets: Tensor) -> Tensor:
+    """Sum over hidden (n, D) whose next ids are targets (n,); one graph, so that compiled code need not keep fp32."""
+    return F.cross_entropy(logits(hidden).float(), targets, reduction="sum")
 
 
 def edit_weight(before: Tensor, after: Tensor, strength: float, cells: Sequence[int]) -> Tensor:
