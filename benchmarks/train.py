@@ -4,6 +4,8 @@
     python -m benchmarks.train --model 3b --output train.json    a mixture of 3.4 billion parameters, one 141 GB GPU
     torchrun --nproc-per-node 2 -m benchmarks.train --model 3b --mode fsdp
 
+Without `--sequences` and `--micro-batches` a step is two pieces of a size that leaves memory free; larger pieces read
+the weights less often, and more of them share the optimiser's time, as in a real run of a million tokens a step.
 Random weights and tokens; the losses, the balancing, the packing and the sharding are those of `ming train`. Needs
 torch and transformers only.
 """
@@ -12,12 +14,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ming_omni.config import MoEConfig, ThinkerConfig, tiny
 from ming_omni.model.thinker import Thinker
@@ -59,6 +64,17 @@ MODELS = {
     ),
 }
 """Sizes, tokens of a sequence, sequences that one process reads at once."""
+ATTENTION = {
+    "torch": None,
+    "flash": [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH],
+    "cudnn": [
+        SDPBackend.CUDNN_ATTENTION,
+        SDPBackend.FLASH_ATTENTION,
+        SDPBackend.EFFICIENT_ATTENTION,
+        SDPBackend.MATH,
+    ],
+}
+"""Names of orders that torch tries its attention kernels in; its own order depends on its version."""
 WARM_UP = 3
 
 
@@ -71,18 +87,18 @@ class Reader(nn.Module):
         self.model.thinker = thinker
         self.loads = balance.Loads(thinker)
         self.settings = balance.BalanceSettings()
+        self.cross_entropy = losses.cross_entropy
 
     def forward(self, ids: Tensor, lengths: list[int], total_tokens: int, total_sequences: int) -> Tensor:
         thinker = self.model.thinker
         places = torch.cat([torch.arange(n, device=ids.device) for n in lengths]).expand(3, 1, -1)
         cache = PackedAttention(lengths, thinker.config._attn_implementation)
         output = thinker(thinker.embed(ids), places, cache=cache, collect_routing=True)
+        loss = self.cross_entropy(thinker.logits, output.hidden[0], ids.roll(-1, 1)[0]) / total_tokens
         self.loads.add(output.routing)
-        loss = losses.next_token(thinker.logits, output.hidden, ids.roll(-1, 1)) / total_tokens
         present = torch.tensor([total_sequences, 0, 0])
-        for layer in output.routing:
-            loss = loss + balance.auxiliary_loss(layer, self.settings.auxiliary, lengths, present)
-            loss = loss + self.settings.z_loss * balance.z_loss(layer, total_tokens)
+        loss = loss + balance.auxiliary_loss(output.routing, self.settings.auxiliary, lengths, present)
+        loss = loss + self.settings.z_loss * balance.z_loss(output.routing, total_tokens)
         return loss
 
 
@@ -115,68 +131,101 @@ def operations(config: ThinkerConfig, num_parameters: int, length: int) -> tuple
     return active, 3 * (2 * active + attention)
 
 
-def measure(name: str, num_steps: int, micro_batches: int, mode: str, is_compiled: bool) -> dict:
-    """Tokens a second and their share of the device's peak, everything included: forward, backward, optimiser."""
-    settings = ParallelSettings(mode=mode)
-    world = parallel.start(settings)
-    figures: dict = {"error_against_cpu": devices_agree(world.device)}
-    config, length, num_sequences = MODELS[name]
-    is_cuda = world.device.type == "cuda"
-    reader = build(config, world.device)
-    num_parameters = sum(p.numel() for p in reader.parameters())
-    if is_compiled:
-        for layer in reader.model.thinker.layers:
-            layer.forward = torch.compile(layer.forward, dynamic=False)
-    parallel.apply(reader, settings, world, "bf16" if is_cuda else "fp32")
-    learning = [p for p in reader.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(learning, lr=3e-4, betas=(0.9, 0.95), fused=is_cuda)
+def compile_layers(reader: Reader) -> None:
+    """Everything heavy, piece by piece: layers of a kind share their graph."""
+    for module in (*reader.model.thinker.layers, reader.model.thinker.norm):
+        module.forward = torch.compile(module.forward, dynamic=False)
+    reader.cross_entropy = torch.compile(reader.cross_entropy, dynamic=False)
 
-    tokens = length * num_sequences * micro_batches * world.size
-    draw = torch.Generator().manual_seed(world.rank)
-    ids = torch.randint(config.vocab_size, (micro_batches, 1, length * num_sequences), generator=draw).to(world.device)
-    seconds, history = [], []
-    for _ in range(WARM_UP + num_steps):
-        _finish(world.device)
-        started = time.perf_counter()
-        total = torch.zeros((), device=world.device)
-        for row in ids:
-            with torch.autocast(world.device.type, torch.bfloat16, enabled=is_cuda):
-                loss = reader(row, [length] * num_sequences, tokens, num_sequences * micro_batches * world.size)
+
+class Trainer:
+    """A reader, spread over the processes and optionally compiled, with its optimiser and its tokens."""
+
+    def __init__(self, chosen: argparse.Namespace):
+        settings = ParallelSettings(mode=chosen.mode)
+        self.world = parallel.start(settings)
+        self.config, length, num_sequences = MODELS[chosen.model]
+        self.lengths = [length] * (chosen.sequences or num_sequences)
+        self.is_cuda = self.world.device.type == "cuda"
+        self.reader = build(self.config, self.world.device)
+        self.num_parameters = sum(p.numel() for p in self.reader.parameters())
+        if chosen.compile:
+            compile_layers(self.reader)
+        parallel.apply(self.reader, settings, self.world, "bf16" if self.is_cuda else "fp32")
+        self.learning = [p for p in self.reader.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(self.learning, lr=3e-4, betas=(0.9, 0.95), fused=self.is_cuda)
+        draw = torch.Generator().manual_seed(self.world.rank)
+        ids = torch.randint(self.config.vocab_size, (chosen.micro_batches, 1, sum(self.lengths)), generator=draw)
+        self.ids = ids.to(self.world.device)
+        self.num_tokens, self.num_sequences = ids.numel() * self.world.size, ids.numel() * self.world.size // length
+
+    def step(self) -> float:
+        """Forward, backward, balance, optimiser; returns the loss, for which it waits."""
+        total = torch.zeros((), device=self.world.device)
+        for row in self.ids:
+            with torch.autocast(self.world.device.type, torch.bfloat16, enabled=self.is_cuda):
+                loss = self.reader(row, self.lengths, self.num_tokens, self.num_sequences)
             loss.backward()
             total += loss.detach()
-        world.sum_gradients(learning)
-        world.clip(learning, 1.0)
-        optimizer.step()
-        reader.loads.move(reader.loads.take(world.total), reader.settings.bias_rate)
-        optimizer.zero_grad()
+        self.world.sum_gradients(self.learning)
+        self.world.clip(self.learning, 1.0)
+        self.optimizer.step()
+        self.reader.loads.move(self.reader.loads.take(self.world.total), self.reader.settings.bias_rate)
+        self.optimizer.zero_grad()
+        return float(self.world.total(total))
+
+
+def measure(chosen: argparse.Namespace) -> dict:
+    """Tokens a second and their share of the device's peak, everything included."""
+    trainer = Trainer(chosen)
+    world = trainer.world
+    agree = devices_agree(world.device)
+    seconds, history = [], []
+    for _ in range(WARM_UP + chosen.steps):
+        started = time.perf_counter()
+        history.append(trainer.step())
         _finish(world.device)
         seconds.append(time.perf_counter() - started)
-        history.append(float(world.total(total)))
+    assert history[-1] < history[0], "the loss of repeated tokens must fall"
     step = statistics.median(seconds[WARM_UP:])
-    active, per_token = operations(config, num_parameters, length)
-    device = torch.cuda.get_device_name() if is_cuda else "CPU"
+    active, per_token = operations(trainer.config, trainer.num_parameters, trainer.lengths[0])
+    device = torch.cuda.get_device_name() if trainer.is_cuda else "CPU"
     peak = next((value for key, value in PEAKS.items() if key in device), None)
-    figures |= {
-        "model": name,
+    rate = trainer.num_tokens / step
+    figures = {
+        "error_against_cpu": agree,
+        "model": chosen.model,
         "device": device,
         "torch": torch.__version__,
         "processes": world.size,
-        "mode": mode,
-        "is_compiled": is_compiled,
-        "parameters": num_parameters,
+        "mode": chosen.mode,
+        "is_compiled": chosen.compile,
+        "attention": chosen.attention,
+        "parameters": trainer.num_parameters,
         "active_parameters": active,
-        "tokens_per_step": tokens,
+        "tokens_per_pass": sum(trainer.lengths),
+        "tokens_per_step": trainer.num_tokens,
         "first_step_seconds": round(seconds[0], 2),
         "seconds_per_step": round(step, 4),
-        "tokens_per_second": round(tokens / step),
-        "operations_per_second": tokens * per_token / step,
-        "mfu": None if peak is None else round(tokens * per_token / step / peak / world.size, 4),
-        "peak_memory_gb": round(torch.cuda.max_memory_allocated() / 1e9, 1) if is_cuda else None,
+        "tokens_per_second": round(rate),
+        "operations_per_second": rate * per_token,
+        "mfu": None if peak is None else round(rate * per_token / peak / world.size, 4),
+        "peak_memory_gb": round(torch.cuda.max_memory_allocated() / 1e9, 1) if trainer.is_cuda else None,
         "loss": [round(value, 4) for value in (history[0], history[-1])],
     }
-    assert history[-1] < history[0], "the loss of repeated tokens must fall"
+    if chosen.profile:
+        print(profile(trainer))
     world.stop()
     return figures
+
+
+def profile(trainer: Trainer) -> str:
+    """A table of where one step's time goes, the longest operations first."""
+    with torch.profiler.profile() as seen:
+        trainer.step()
+        _finish(trainer.world.device)
+    by = "self_device_time_total" if trainer.is_cuda else "self_cpu_time_total"
+    return seen.key_averages().table(sort_by=by, row_limit=30, max_name_column_width=70)
 
 
 def _finish(device: torch.device) -> None:
@@ -188,12 +237,19 @@ def main(arguments: list[str] | None = None) -> dict:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--model", choices=MODELS, default="tiny")
     parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--sequences", type=int, help="that one process reads at once; default: the model's")
     parser.add_argument("--micro-batches", type=int, default=2)
     parser.add_argument("--mode", choices=("data", "fsdp"), default="data")
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=torch.cuda.is_available())
+    parser.add_argument("--attention", choices=ATTENTION, default="torch", help="which kernel torch tries first")
     parser.add_argument("--output", type=Path)
+    parser.add_argument("--profile", action="store_true", help="then show where the time of one step goes")
     chosen = parser.parse_args(arguments)
-    figures = measure(chosen.model, chosen.steps, chosen.micro_batches, chosen.mode, chosen.compile)
+    backends = ATTENTION[chosen.attention]
+    with nullcontext() if backends is None else sdpa_kernel(backends, set_priority=True):
+        figures = measure(chosen)
+    if os.environ.get("RANK", "0") != "0":
+        return figures
     text = json.dumps(figures, indent=2)
     print(text)
     if chosen.output:

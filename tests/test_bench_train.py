@@ -9,11 +9,13 @@ from ming_omni.config import MoEConfig, ThinkerConfig
 from ming_omni.model.thinker import Thinker
 
 
-def test_the_benchmark_measures_and_writes_its_figures(tmp_path):
-    figures = train.main(["--steps", "2", "--no-compile", "--output", str(tmp_path / "train.json")])
+def test_the_benchmark_measures_and_writes_its_figures(tmp_path, capsys):
+    options = ["--steps", "2", "--no-compile", "--attention", "flash", "--profile"]
+    figures = train.main([*options, "--output", str(tmp_path / "train.json")])
     assert json.loads((tmp_path / "train.json").read_text()) == json.loads(json.dumps(figures))
     assert figures["error_against_cpu"] < 1e-5 and figures["tokens_per_second"] > 0
-    assert figures["tokens_per_step"] == 64 * 4 * 2
+    assert (figures["tokens_per_pass"], figures["tokens_per_step"]) == (64 * 4, 64 * 4 * 2)
+    assert "grouped_mm" in capsys.readouterr().out
 
 
 def test_active_parameters_are_those_that_a_token_meets():

@@ -10,7 +10,7 @@ from ming_omni.train.recipe import OptimizerSettings, Recipe
 
 
 def make_optimizer(parameters: list[torch.nn.Parameter], settings: OptimizerSettings) -> torch.optim.Optimizer:
-    """AdamW; vectors (norms, biases) do not decay. Tensors laid out alike share a group, as torch's fast path needs."""
+    """AdamW; vectors (norms, biases) do not decay. Tensors laid out alike share a group, as its fused form needs."""
     groups: dict[tuple, list[torch.nn.Parameter]] = {}
     for parameter in parameters:
         mesh = getattr(parameter, "device_mesh", None)
@@ -22,11 +22,12 @@ def make_optimizer(parameters: list[torch.nn.Parameter], settings: OptimizerSett
         ],
         lr=settings.learning_rate,
         betas=tuple(settings.betas),
+        fused=True,
     )
     # Moments exist from the start, so that a checkpoint holds the same tensors after any step.
     for parameter in parameters:
         optimizer.state[parameter] = {
-            "step": torch.tensor(0.0),
+            "step": torch.zeros((), device=parameter.device),
             "exp_avg": torch.zeros_like(parameter),
             "exp_avg_sq": torch.zeros_like(parameter),
         }
