@@ -166,7 +166,7 @@ def test_a_large_picture_is_scaled_down_before_it_travels(page):
 
 def test_a_file_of_another_kind_is_refused_in_a_sentence(page):
     give(page, "paste", ("notes.txt", "text/plain", base64.b64encode(b"hi").decode()))
-    playwright.expect(page.get_by_role("alert")).to_have_text("notes.txt is neither a picture nor a sound.")
+    playwright.expect(page.get_by_role("alert")).to_have_text("notes.txt is no picture, sound or film.")
 
 
 def test_the_conversation_survives_a_reload_and_a_new_one_forgets_it(page):

@@ -1,0 +1,243 @@
+// Microphone and camera -> a conversation over /v1/realtime: live transcript, spoken answers, and interruption.
+
+import { Camera } from "./camera.js";
+import { can } from "./lacks.js";
+import { listen, RATE_HZ } from "./microphone.js";
+import { fromBase64, toBase64 } from "./pcm.js";
+import { Player } from "./player.js";
+import { Realtime } from "./realtime.js";
+import { problemOf, put } from "./say.js";
+import { sentence } from "./server.js";
+import { write } from "./text.js";
+import { voice } from "./voices.js";
+
+const SILENCE_MS = 500;     // that end a turn
+const FRAME_EVERY_MS = 1500; // while somebody speaks
+
+export function start(panel) {
+  const part = (name) => panel.querySelector(`.${name}`);
+  const log = part("log"), problem = part("problem");
+  const camera = new Camera(part("camera"));
+  let call = null; // { socket, microphone, player, ... } while a conversation goes on
+
+  // ---- beginning and ending ----
+
+  async function begin() {
+    problem.replaceChildren();
+    const now = call = { entries: new Map(), answer: null, sentMs: 0, stoppedMs: 0, filming: 0 };
+    showButtons();
+    state("Connecting …");
+    try {
+      now.player = new Player(RATE_HZ, () => now === call && !now.answer?.isOpen && state("Listening"));
+      now.socket = new Realtime(handlers, () => now === call && end("The conversation was cut off."));
+      await now.socket.opened;
+      now.socket.send("session.update", { session: session() });
+      now.microphone = await listen(hear);
+      if (now !== call) now.microphone.stop(); // somebody ended the conversation while it began
+      else state("Listening");
+    } catch (error) {
+      if (now === call) end(problemOf(error));
+    }
+    showButtons();
+  }
+
+  function session() {
+    const format = { type: "audio/pcm", rate: RATE_HZ };
+    return {
+      type: "realtime",
+      output_modalities: [can("speech_out") ? "audio" : "text"],
+      audio: {
+        input: { format, transcription: {}, turn_detection: { type: "server_vad", silence_duration_ms: SILENCE_MS } },
+        output: { format, voice: voice() || undefined },
+      },
+    };
+  }
+
+  function end(reason) {
+    const last = call;
+    call = null;
+    clearInterval(last.filming);
+    last.microphone?.stop();
+    last.player?.close();
+    last.socket?.close();
+    camera.stop();
+    part("level").style.setProperty("--level", 0);
+    part("state").replaceChildren();
+    if (reason) put(problem, reason);
+    showButtons();
+  }
+
+  // ---- hearing and seeing ----
+
+  function hear(samples, loudness) {
+    part("level").style.setProperty("--level", loudness);
+    call.sentMs += (1000 * samples.length) / RATE_HZ;
+    call.sentAt = performance.now();
+    call.socket.send("input_audio_buffer.append", { audio: toBase64(samples) });
+  }
+
+  function look() {
+    if (!camera.isOn) return;
+    const content = [{ type: "input_image", image_url: camera.frame() }];
+    call.socket.send("conversation.item.create", { item: { type: "message", role: "user", content } });
+  }
+
+  // ---- what the server says ----
+
+  const handlers = {
+    "input_audio_buffer.speech_started"({ item_id }) {
+      interrupt();
+      state("You are speaking");
+      entry(item_id, "user");
+      look();
+      clearInterval(call.filming);
+      call.filming = setInterval(look, FRAME_EVERY_MS);
+    },
+    "input_audio_buffer.speech_stopped"({ audio_end_ms }) {
+      clearInterval(call.filming);
+      call.stoppedMs = audio_end_ms - SILENCE_MS;
+      state("Thinking");
+    },
+    "conversation.item.input_audio_transcription.delta"({ item_id, delta }) {
+      add(entry(item_id, "user"), delta);
+    },
+    "conversation.item.input_audio_transcription.completed"({ item_id, transcript }) {
+      fill(entry(item_id, "user"), transcript);
+    },
+    "response.output_item.added"({ item }) {
+      if (item.type !== "message") return;
+      call.answer = Object.assign(entry(item.id, "assistant"), { id: item.id, isOpen: true });
+      showButtons();
+    },
+    "response.output_audio_transcript.delta": written,
+    "response.output_text.delta": written,
+    "response.output_audio.delta"({ item_id, delta }) {
+      const answer = call.entries.get(item_id);
+      if (answer.isCut) return;
+      if (!answer.hasSounded) note(answer, ["first sound after {seconds} s", { seconds: sinceSpeech() }]);
+      answer.hasSounded = true;
+      call.player.push(fromBase64(delta));
+      state("Speaking");
+    },
+    "response.done"({ response }) {
+      if (call.answer) call.answer.isOpen = false;
+      if (!call.player.isPlaying) state("Listening");
+      if (response.status === "failed") put(problem, sentence(response.status_details?.error?.message ?? "the answer failed"));
+      if (response.status === "incomplete") note(call.answer, "cut at the limit");
+      showButtons();
+    },
+    // The server has cut its own record of the answer to what was heard: the page shows the same.
+    "conversation.item.truncated"({ item_id }) {
+      call.socket.send("conversation.item.retrieve", { item_id });
+    },
+    "conversation.item.retrieved"({ item }) {
+      fill(entry(item.id, item.role), item.content.map((part) => part.transcript ?? part.text ?? "").join(""));
+    },
+    error({ error }) {
+      put(problem, sentence(error.message));
+    },
+  };
+
+  function written({ item_id, delta }) {
+    const answer = call.entries.get(item_id);
+    if (!answer.isCut) add(answer, delta);
+  }
+
+  // Seconds from the end of what somebody said until now, on the clock of the samples that were sent.
+  function sinceSpeech() {
+    const passed = performance.now() - call.sentAt + call.sentMs - call.stoppedMs;
+    return (passed / 1000).toFixed(2);
+  }
+
+  function interrupt() {
+    const { answer, player, socket } = call;
+    if (!answer || (!answer.isOpen && !player.isPlaying)) return;
+    const seconds = player.stop();
+    if (answer.isOpen) socket.send("response.cancel");
+    if (answer.hasSounded) {
+      const audio_end_ms = Math.round(1000 * seconds);
+      socket.send("conversation.item.truncate", { item_id: answer.id, content_index: 0, audio_end_ms });
+    }
+    Object.assign(answer, { isCut: true, isOpen: false });
+    note(answer, "interrupted");
+    call.answer = null;
+    state("Listening");
+    showButtons();
+  }
+
+  // ---- showing ----
+
+  function entry(id, role) {
+    const known = call.entries.get(id);
+    if (known) return known;
+    const article = document.getElementById("message").content.firstElementChild.cloneNode(true);
+    const made = { article, text: "", notes: [], isCut: false };
+    part("welcome").hidden = true;
+    article.className = `${role} writing`;
+    log.append(article);
+    log.scrollTop = log.scrollHeight;
+    call.entries.set(id, made);
+    return made;
+  }
+
+  function add(item, text) {
+    fill(item, item.text + text);
+  }
+
+  function fill(item, text) {
+    item.text = text;
+    item.article.classList.remove("writing");
+    write(item.article.querySelector(".text"), text);
+    log.scrollTop = log.scrollHeight;
+  }
+
+  function note(item, sentence) {
+    item.notes.push(sentence);
+    put(item.article.querySelector("footer"), ...item.notes);
+  }
+
+  function state(english) {
+    part("state").dataset.state = english;
+    put(part("state"), english);
+  }
+
+  function showButtons() {
+    const hadFocus = part("act").contains(document.activeElement);
+    part("begin").hidden = Boolean(call);
+    part("end").hidden = part("mute").hidden = !call;
+    part("interrupt").hidden = !call?.answer;
+    part("see").setAttribute("aria-pressed", String(camera.isOn));
+    if (hadFocus && document.activeElement === document.body) (call ? part("end") : part("begin")).focus();
+  }
+
+  // ---- wiring ----
+
+  part("begin").onclick = begin;
+  part("end").onclick = () => end();
+  part("interrupt").onclick = interrupt;
+  part("mute").onclick = () => {
+    const isMuted = part("mute").ariaPressed !== "true";
+    part("mute").ariaPressed = String(isMuted);
+    call.microphone?.mute(isMuted);
+  };
+  part("see").onclick = async () => {
+    problem.replaceChildren();
+    try {
+      if (camera.isOn) camera.stop();
+      else await camera.start();
+    } catch (error) {
+      put(problem, problemOf(error));
+    }
+    showButtons();
+  };
+  if (!can("image_in")) part("see").hidden = true;
+
+  // Escape first interrupts the answer; with nothing to interrupt it ends the conversation.
+  return {
+    stop() {
+      if (!call) return;
+      if (call.answer && (call.answer.isOpen || call.player.isPlaying)) interrupt();
+      else end();
+    },
+  };
+}
