@@ -87,9 +87,14 @@ class Ming:
         """The talker with its tokenizer and voices, loaded on first use."""
         from ming_omni.speak.speaker import Speaker, tiny_speaker
 
-        if self.name == "tiny":
-            return tiny_speaker()
-        return Speaker.of(self.model.attach("talker"), detect.locate(self.model.config.name_or_path))
+        with self._starting:  # several threads may ask first, and one talker fills enough memory
+            if "speaker" in self.__dict__:
+                return self.__dict__["speaker"]
+            if self.name == "tiny":
+                speaker = tiny_speaker()
+            else:
+                speaker = Speaker.of(self.model.attach("talker"), detect.locate(self.model.config.name_or_path))
+            return self.__dict__.setdefault("speaker", speaker)
 
     @cached_property
     def engine(self) -> Engine:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import uvicorn
 from fastapi import FastAPI
@@ -16,6 +17,9 @@ from ming_omni.inputs.processor import MingProcessor
 from ming_omni.inputs.tiny import tiny_tokenizer
 from ming_omni.ming import Ming
 from ming_omni.serve.api import Server, build
+from ming_omni.speak.speaker import tiny_speaker
+from ming_omni.speech.voices import Shelf
+from tests.painters import tiny_painter
 from tests.recipes import tiny_model
 
 
@@ -41,6 +45,15 @@ def tiny_ming(**options) -> Ming:
     model = tiny_model()
     ming = Ming(model, MingProcessor.from_config(model.config, tiny_tokenizer()), name="tiny")
     ming.__dict__["engine"] = Engine(model, Options(**{"cache_tokens": 8192} | options)).start()
+    return ming
+
+
+def whole_ming(voices: Path) -> Ming:
+    """Tiny with every part, and a shelf of its own."""
+    ming = Ming.load("tiny")
+    ming.model.painter = tiny_painter()
+    ming.__dict__["engine"] = Engine(ming.model, Options(cache_tokens=8192)).start()
+    ming.__dict__["speaker"] = tiny_speaker(Shelf(voices))
     return ming
 
 

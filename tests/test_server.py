@@ -32,12 +32,12 @@ def metrics(http: httpx.Client) -> dict[str, float]:
     return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))}
 
 
-def slow_request(url: str, **options) -> socket.socket:
+def slow_request(url: str, path: str = "/v1/chat/completions", body: bytes | None = None, **options) -> socket.socket:
     """Ask for a long answer over a bare socket, which can be cut at any moment."""
-    body = json.dumps(chat(max_tokens=4000, **options)).encode()
+    body = body or json.dumps(chat(max_tokens=4000, **options)).encode()
     host, port = url.removeprefix("http://").split(":")
     connection = socket.create_connection((host, int(port)))
-    head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\n"
+    head = f"POST {path} HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\n"
     connection.sendall(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
     return connection
 

@@ -91,11 +91,15 @@ def read_blocks(source: Any) -> Iterator[tuple[np.ndarray, int]]:
             file.seek(0)
             with suppress(Exception):  # damaged, or a codec it lacks: the next decoder gives the verdict
                 opened = soundfile.SoundFile(_Forgiving(file))
-        if opened is not None:
+        if opened is not None and opened.frames < UNTOLD:
             yield from _soundfile_blocks(opened)
         else:
             file.seek(0)
             yield from _track_blocks(file)
+
+
+UNTOLD = 1 << 62
+"""What soundfile says of a FLAC whose header does not tell its length, as of one that was streamed; it then fails."""
 
 
 class _Forgiving:

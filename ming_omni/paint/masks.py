@@ -31,6 +31,8 @@ class Mask:
     name: str
     color: str
     inside: np.ndarray
+    score: float = 0.0
+    """How clearly it stands out, 0 ... 1: see `segment.certainty`."""
 
     @property
     def area(self) -> int:

@@ -70,9 +70,11 @@ def segment(
     picture = load_image(image)
     [edited] = edit(model, processor, picture, instruction, text="", **options)
     before = _as_the_painter_sees(model, processor, picture, edited)
-    inside = read(before, np.asarray(edited.image), [COLORS[c] for c in colors], threshold)
+    after = np.asarray(edited.image)
+    inside = read(before, after, [COLORS[c] for c in colors], threshold)
+    scores = [certainty(before, after, part, threshold) for part in inside]
     inside = _resize(inside, picture.size)
-    found = [Mask(name, color, part) for name, color, part in zip(names, colors, inside, strict=True)]
+    found = [Mask(*facts) for facts in zip(names, colors, inside, scores, strict=True)]
     if instances:
         least = MIN_SHARE * picture.width * picture.height
         found = [mask for mask in found if mask.area >= least]
@@ -111,6 +113,13 @@ def read(
     has_changed = reading.changed(before, after) > threshold
     which = reading.nearest_color(before, after, colors)
     return [has_changed & (which == k) for k in range(len(colors))]
+
+
+def certainty(before: np.ndarray, after: np.ndarray, inside: np.ndarray, threshold: float) -> float:
+    """How far the pixels of a mask (H, W) lie above the threshold: 0 just at it, 1 infinitely far; 0 for no pixels."""
+    if not inside.any():
+        return 0.0
+    return float(np.mean(1 - threshold / reading.changed(before, after)[inside]))
 
 
 @torch.inference_mode()

@@ -1,35 +1,29 @@
-"""A model behind HTTP: OpenAI's chat and completions, a chat page, health and metrics; one server, one process."""
+"""A model behind HTTP: OpenAI's routes, a page, health and metrics; one server, one process."""
 
 from __future__ import annotations
 
-import asyncio
-import json
 import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import torch
 import uvicorn
-from anyio import CapacityLimiter, to_thread
-from fastapi import FastAPI, Request
-from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
+from anyio import CapacityLimiter
+from fastapi import FastAPI
+from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.staticfiles import StaticFiles
 
 from ming_omni import __version__
-from ming_omni.engine.request import Prompt, read_prompt
-from ming_omni.engine.request import Request as EngineRequest
-from ming_omni.engine.text import Answer
-from ming_omni.inputs.messages import from_openai
 from ming_omni.ming import Ming
-from ming_omni.serve import transcriptions
+from ming_omni.serve import chat, images, speech, transcriptions, voices
 from ming_omni.serve.capabilities import capabilities
-from ming_omni.serve.choices import Choice, Reply
-from ming_omni.serve.door import Door, add_error_handlers, describe, error, while_connected
+from ming_omni.serve.door import Door, add_error_handlers, check_model
 from ming_omni.serve.metrics import prometheus
-from ming_omni.serve.schema import ChatBody, CompletionBody
+from ming_omni.serve.realtime import socket as realtime
+from ming_omni.serve.realtime.socket import Lounge
+from ming_omni.serve.work import Seats
 
 PAGE = Path(__file__).parent / "page"
 PAGE_HEADERS = {
@@ -40,6 +34,8 @@ PAGE_HEADERS = {
     "X-Content-Type-Options": "nosniff",
 }
 MAX_BODY_BYTES = 64_000_000
+MOST_SPEAKING = 16
+"""Texts; the talker takes half of them at a time."""
 GRACE_SECONDS = 30.0
 KEEP_ALIVE_SECONDS = 75
 """Longer than clients keep idle connections, so that it is they who hang up and no request meets a closed one."""
@@ -61,82 +57,14 @@ def build(ming: Ming, max_body_bytes: int = MAX_BODY_BYTES) -> FastAPI:
     app.add_middleware(Door, max_body_bytes=max_body_bytes, inside=inside)
     add_error_handlers(app)
 
-    def check(body: ChatBody | CompletionBody) -> JSONResponse | None:
-        """Why this request cannot be answered, before any work is put into it."""
-        engine.check_open()
-        if body.model != ming.name:
-            message = f"there is no model {body.model!r} here; this server has {ming.name!r}"
-            return error(404, message, "model", "model_not_found")
-        return None
-
-    def submit(http: Request, body: ChatBody | CompletionBody, prompts: list[Prompt], limit: int | None, **options):
-        """n streams for each prompt, or none if one is refused."""
-        streams, loop = [], asyncio.get_running_loop()
-        user = body.user or (http.client.host if http.client else "")
-        try:
-            for prompt in prompts:
-                # Asking for more than there is room for is asking for all the room; the answer then ends by `length`.
-                room = max(engine.longest - len(prompt), 0)
-                most = limit if limit is None or not room else min(limit, room)
-                for choice in range(body.n):
-                    sampling = body.sampling(ming.sampling, choice)
-                    request = EngineRequest(prompt, sampling, most, ming.stop_ids, user, **options)
-                    streams.append(engine.submit(request, loop))
-        except Exception:
-            for stream in streams:
-                stream.cancel()
-            raise
-        return streams
-
-    def answer_of(body: ChatBody | CompletionBody) -> Answer:
-        return Answer(ming.processor.tokenizer.stream(), body.stop)
-
-    def read_completion(prompt: str | list[int]) -> Prompt:
-        # A plain completion is where prompts are written by hand, so special tokens in them are obeyed.
-        ids = ming.processor.tokenizer.encode(prompt) if isinstance(prompt, str) else prompt
-        return read_prompt(ming.model, {"input_ids": torch.tensor([ids], dtype=torch.long)})
-
-    async def respond(http: Request, body: ChatBody | CompletionBody, reply: Reply) -> Response:
-        if body.stream:
-            return StreamingResponse(events(http, reply, body.has_usage), media_type="text/event-stream")
-        async with while_connected(http, reply.cancel):
-            return JSONResponse(await reply.whole())
-
-    @app.post("/v1/chat/completions")
-    async def chat(http: Request, body: ChatBody) -> Response:
-        if refusal := check(body):
-            return refusal
-        messages = [message.model_dump() for message in body.messages]
-        prompt = await to_thread.run_sync(
-            lambda: read_prompt(ming.model, ming.processor.prepare(from_openai(messages))), limiter=preparing
-        )
-        streams = submit(http, body, [prompt], body.limit, num_likeliest=body.top_logprobs)
-        choices = [Choice(i, stream, answer_of(body)) for i, stream in enumerate(streams)]
-        return await respond(http, body, Reply("chat", ming.name, ming.processor.tokenizer, choices, body.logprobs))
-
-    @app.post("/v1/completions")
-    async def complete(http: Request, body: CompletionBody) -> Response:
-        if refusal := check(body):
-            return refusal
-        tokenizer = ming.processor.tokenizer
-        prompts = await to_thread.run_sync(lambda: [read_completion(p) for p in body.prompts], limiter=preparing)
-        texts = [p if isinstance(p, str) else tokenizer.decode(p) for p in body.prompts]
-        has_logprobs = body.logprobs is not None
-        streams = submit(
-            http,
-            body,
-            prompts,
-            body.max_tokens,
-            num_likeliest=body.logprobs or 0,
-            score_prompt=body.echo and has_logprobs,
-        )
-        choices = [
-            Choice(i, stream, answer_of(body), texts[i // body.n] if body.echo else None)
-            for i, stream in enumerate(streams)
-        ]
-        return await respond(http, body, Reply("text", ming.name, tokenizer, choices, has_logprobs))
-
+    speaking = Seats(MOST_SPEAKING, "texts are being spoken")
+    app.include_router(chat.router(ming, preparing, speaking))
+    app.include_router(speech.router(ming, speaking))
+    app.include_router(voices.router(ming))
+    app.include_router(images.router(ming))
     app.include_router(transcriptions.router(ming))
+    app.state.realtime = Lounge()
+    app.include_router(realtime.router(ming, app.state.realtime, inside))
     card = {"id": ming.name, "object": "model", "created": started_at, "owned_by": "ming-omni"}
     card["capabilities"] = capabilities(ming)
 
@@ -146,10 +74,7 @@ def build(ming: Ming, max_body_bytes: int = MAX_BODY_BYTES) -> FastAPI:
 
     @app.get("/v1/models/{name:path}")
     async def model(name: str) -> Response:
-        if name != ming.name:
-            return error(
-                404, f"there is no model {name!r} here; this server has {ming.name!r}", "model", "model_not_found"
-            )
+        check_model(ming, name)
         return JSONResponse(card)
 
     @app.api_route("/health", methods=["GET", "HEAD"])
@@ -176,17 +101,6 @@ class PageFiles(StaticFiles):
         response = super().file_response(*args, **kwargs)
         response.headers.update(PAGE_HEADERS)
         return response
-
-
-async def events(http: Request, reply: Reply, has_usage: bool) -> AsyncIterator[str]:
-    """Server-sent events; what fails after the first byte is said in an event of its own."""
-    async with while_connected(http, reply.cancel):
-        try:
-            async for chunk in reply.chunks(has_usage):
-                yield f"data: {json.dumps(chunk, ensure_ascii=False)}\n\n"
-        except Exception as cause:
-            yield f"data: {describe(cause).body.decode()}\n\n"
-        yield "data: [DONE]\n\n"
 
 
 class Server(uvicorn.Server):

@@ -4,6 +4,15 @@ from __future__ import annotations
 
 from ming_omni.checkpoint import detect, painter, talker
 from ming_omni.ming import Ming
+from ming_omni.serve.door import Refused
+
+LACKING = {
+    "image_in": "cannot see: this model has no vision encoder",
+    "audio_in": "cannot hear: this model has no audio encoder",
+    "video_in": "cannot watch films: this model has no vision encoder",
+    "image_out": "cannot paint: this model has no painter",
+    "speech_out": "cannot speak: this model has no talker",
+}
 
 
 def capabilities(ming: Ming) -> list[str]:
@@ -23,3 +32,9 @@ def capabilities(ming: Ming) -> list[str]:
     if model.talker is not None or ming.name == "tiny" or has_talker:
         found += ["speech_out"]
     return found
+
+
+def require(able: list[str], capability: str, name: str) -> None:
+    """Refuse what the model of this name is not able to do, before any work is put into it."""
+    if capability not in able:
+        raise Refused(400, f"{name} {LACKING[capability]}", "model", "unsupported_by_model")

@@ -90,7 +90,7 @@ class Reply:
             into.tokens += piece.tokens
             into.finish_reason = piece.finish_reason
         name = "chat.completion" if self.kind == "chat" else "text_completion"
-        choices = [self._choice(piece, "message") for piece in gathered]
+        choices = [self.shown(piece, "message") for piece in gathered]
         return {"object": name, **self.head, "choices": choices, "usage": self.usage()}
 
     async def chunks(self, has_usage: bool) -> AsyncIterator[dict]:
@@ -103,7 +103,7 @@ class Reply:
                 opening = {"index": choice.index, "delta": {"role": "assistant", "content": ""}}
                 yield {**head, "choices": [{**opening, "logprobs": None, "finish_reason": None}], **tail}
         async for piece in self._pieces():
-            yield {**head, "choices": [self._choice(piece, "delta")], **tail}
+            yield {**head, "choices": [self.shown(piece, "delta")], **tail}
         if has_usage:
             yield {**head, "choices": [], "usage": self.usage()}
 
@@ -147,8 +147,8 @@ class Reply:
             for task in tasks:
                 task.cancel()
 
-    def _choice(self, piece: Piece, slot: str) -> dict:
-        """slot  message or delta, where a chat's text goes"""
+    def shown(self, piece: Piece, slot: str) -> dict:
+        """One choice, or a piece of it, in JSON. slot  message or delta, where a chat's text goes"""
         logprobs = None
         if self.has_logprobs:
             logprobs = chat_logprobs(piece, self.tokenizer) if self.kind == "chat" else text_logprobs(piece, self)

@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ming_omni.engine.request import Busy, Closing
 from ming_omni.errors import InputError
+from ming_omni.ming import Ming
 from ming_omni.serve.schema import sentence
 
 log = logging.getLogger(__name__)
@@ -75,6 +76,27 @@ class Door:
         return error(413, self._reason())
 
 
+class Refused(Exception):
+    """Why a request is not served, with the status that says so."""
+
+    def __init__(self, status: int, message: str, param: str | None = None, code: str | None = None):
+        super().__init__(message)
+        self.status, self.param, self.code = status, param, code
+
+
+def check_model(ming: Ming, name: str | None) -> None:
+    """One server has one model; routes on which OpenAI leaves the name out pass None."""
+    if name not in (None, ming.name):
+        message = f"there is no model {name!r} here; this server has {ming.name!r}"
+        raise Refused(404, message, "model", "model_not_found")
+
+
+def check_running(ming: Ming) -> None:
+    """Refuse what would begin while the server ends."""
+    if ming.engine.is_draining or not ming.engine.is_alive:
+        raise Closing("this server is shutting down")
+
+
 @asynccontextmanager
 async def while_connected(http: Request, leave: Callable[[], None]) -> AsyncIterator[None]:
     """Call `leave` as soon as the client is gone, or when the block ends."""
@@ -110,6 +132,8 @@ def describe(cause: Exception) -> JSONResponse:
         return error(429, str(cause), code="busy", **{"Retry-After": str(cause.retry_after_seconds)})
     if isinstance(cause, Closing):
         return error(503, str(cause), code="closing", **{"Retry-After": "5"})
+    if isinstance(cause, Refused):
+        return error(cause.status, str(cause), cause.param, cause.code)
     if isinstance(cause, InputError):
         return error(400, str(cause))
     if isinstance(cause, RequestValidationError):
@@ -129,5 +153,5 @@ def add_error_handlers(app: FastAPI) -> None:
             return error(405, f"{http.url.path} does not take {http.method}", **(cause.headers or {}))
         return describe(cause)
 
-    for kind in (InputError, Busy, Closing, RequestValidationError, StarletteHTTPException):
+    for kind in (InputError, Refused, Busy, Closing, RequestValidationError, StarletteHTTPException):
         app.add_exception_handler(kind, handle)

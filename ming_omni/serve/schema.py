@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import replace
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -13,6 +13,8 @@ from ming_omni.model.sampling import Sampling
 
 MAX_CHOICES = 16
 MAX_LIKELIEST = 20
+OWN_VOICE = "default"
+"""Names the talker's own voice."""
 
 
 class Body(BaseModel):
@@ -100,6 +102,29 @@ UNSUPPORTED = {
 }
 
 
+def _voice(value: Any) -> Any:
+    """A name, or `{"id": name}`."""
+    value = value.get("id") if isinstance(value, dict) else value
+    return None if value == OWN_VOICE else value
+
+
+VoiceName = Annotated[str | None, BeforeValidator(_voice)]
+
+
+class ChatAudio(Body):
+    """How a spoken answer sounds."""
+
+    voice: VoiceName = None
+    format: Literal["wav", "mp3", "flac", "opus", "aac", "pcm16"]
+
+
+class AudioId(Body):
+    """A spoken answer of before."""
+
+    without = {"data": (), "expires_at": (), "transcript": ()}
+    id: str
+
+
 class ChatMessage(Body):
     """Parts are read by `inputs.messages.from_openai`."""
 
@@ -107,13 +132,13 @@ class ChatMessage(Body):
         "name": (),
         "refusal": (),
         "annotations": (),
-        "audio": (),
         "tool_calls": (),
         "tool_call_id": (),
         "function_call": (),
     }
     role: str
     content: str | list[dict[str, Any]] = ""
+    audio: AudioId | None = None
 
     @model_validator(mode="after")
     def check(self):
@@ -129,8 +154,6 @@ class ChatBody(SamplingBody):
     """POST /v1/chat/completions"""
 
     without = UNSUPPORTED | {
-        "audio": (),
-        "modalities": (["text"],),
         "function_call": ("none", "auto"),
         "functions": (),
         "tools": (),
@@ -145,12 +168,22 @@ class ChatBody(SamplingBody):
         "moderation": (),
     }
     messages: list[ChatMessage] = Field(min_length=1)
+    modalities: list[Literal["text", "audio"]] = ["text"]
+    audio: ChatAudio | None = None
     max_completion_tokens: int | None = Field(None, ge=1)
     logprobs: bool = False
     top_logprobs: int = Field(0, ge=0, le=MAX_LIKELIEST)
 
     @model_validator(mode="after")
     def check_chat(self):
+        if "text" not in self.modalities:
+            raise InputError('modalities is ["text"] or ["text", "audio"]: what is spoken is also written')
+        if ("audio" in self.modalities) != (self.audio is not None):
+            raise InputError('audio (voice and format) goes with modalities ["text", "audio"]')
+        if self.audio and self.stream and self.audio.format != "pcm16":
+            raise InputError("a stream carries audio as pcm16")
+        if self.audio and (self.n > 1 or self.logprobs):
+            raise InputError("a spoken answer has one choice and no logprobs")
         if self.top_logprobs and not self.logprobs:
             raise InputError("top_logprobs goes with logprobs=true")
         if self.max_tokens == 0:

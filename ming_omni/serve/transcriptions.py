@@ -5,21 +5,21 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import AsyncIterator
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 from weakref import WeakSet
 
 from fastapi import APIRouter, Request
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 from starlette.concurrency import iterate_in_threadpool, run_in_threadpool
-from starlette.datastructures import UploadFile
 
 from ming_omni.engine.request import Busy
 from ming_omni.errors import InputError
 from ming_omni.inputs.tokenizer import Tokenizer
 from ming_omni.ming import Ming
-from ming_omni.serve.door import describe, error, while_connected
+from ming_omni.serve.capabilities import capabilities, require
+from ming_omni.serve.door import check_model, describe, while_connected
+from ming_omni.serve.form import read_form
 from ming_omni.serve.schema import Body
 from ming_omni.transcribe.context import MAX_WORDS, Context
 from ming_omni.transcribe.formats import render
@@ -79,25 +79,20 @@ class TranscriptionBody(Body):
 
 
 def router(ming: Ming) -> APIRouter:
-    routes, at_work = APIRouter(), WeakSet()
+    routes, at_work, able = APIRouter(), WeakSet(), capabilities(ming)
 
     @routes.post("/v1/audio/transcriptions")
     async def transcriptions(http: Request) -> Response:
         ming.engine.check_open()
         if sum(not listening.is_over for listening in at_work) >= MOST_AT_ONCE:
             raise Busy(f"{MOST_AT_ONCE} recordings are being transcribed already; try again shortly")
-        sound, body = await _read(http)
-        if body.model != ming.name:
-            message = f"there is no model {body.model!r} here; this server has {ming.name!r}"
-            return error(404, message, "model", "model_not_found")
-        if ming.model.audio is None:
-            # Whoever asks again hears the same: clients should not.
-            message = f"{ming.name} cannot hear: this model has no audio encoder"
-            return error(501, message, "model", "not_implemented", **{"x-should-retry": "false"})
+        files, body = await read_form(http, TranscriptionBody, ("file",), LISTS, max_fields=MAX_WORDS + 100)
+        check_model(ming, body.model)
+        require(able, "audio_in", ming.name)
         listening = await run_in_threadpool(
             lambda: transcribe(
                 ming,
-                sound,
+                files["file"][0],
                 context=body.known,
                 language=body.language,
                 dialect=body.dialect,
@@ -117,27 +112,6 @@ def router(ming: Ming) -> APIRouter:
         return Response()  # the client has left
 
     return routes
-
-
-async def _read(http: Request) -> tuple[bytes, TranscriptionBody]:
-    """The form, checked."""
-    if not http.headers.get("content-type", "").startswith("multipart/form-data"):
-        raise InputError("a transcription is asked for by a form (multipart/form-data) with a file")
-    async with http.form(max_files=1, max_fields=MAX_WORDS + 100) as form:
-        file = form.get("file")
-        if not isinstance(file, UploadFile):
-            raise InputError("file is missing, or is not a file")
-        fields: dict[str, Any] = {}
-        for name, value in form.multi_items():
-            name = name.removesuffix("[]")
-            if name in LISTS:
-                fields.setdefault(name, []).append(value)
-            elif name != "file":
-                fields[name] = value
-        try:
-            return await file.read(), TranscriptionBody.model_validate(fields)
-        except ValidationError as cause:
-            raise RequestValidationError(cause.errors()) from cause
 
 
 async def _events(http: Request, listening: Listening) -> AsyncIterator[str]:

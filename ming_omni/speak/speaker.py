@@ -32,6 +32,13 @@ KEPT_PROMPTS = 64
 SPARE_SECONDS, SECONDS_PER_LETTER, SECONDS_PER_CHINESE = 3.0, 0.2, 0.6
 
 
+class NothingToSay(InputError):
+    """The text holds no word, only marks."""
+
+    def __init__(self):
+        super().__init__("the text holds nothing that can be said")
+
+
 class Speaker:
     """A talker with its tokenizer and its voices. Calls from many threads are spoken together."""
 
@@ -115,7 +122,7 @@ class Speaker:
         if isinstance(text, str):
             first = next(spoken, None)
             if first is None:
-                raise InputError("the text holds nothing that can be said")
+                raise NothingToSay
             spoken = itertools.chain([first], spoken)
         chunks = self._sentences(spoken, voice, generator(seed))
         chunks = output.change_speed(chunks, speed, self.sample_rate_hz)
@@ -142,7 +149,7 @@ class Speaker:
                 for chunk in output.fade_edges((piece.float().numpy() for piece in pieces), fade):
                     yield output.soften(chunk)
         if not num_said:
-            raise InputError("the text holds nothing that can be said")
+            raise NothingToSay
 
     def _utterance(self, sentence: str, voice: Voice | None, noise: torch.Generator) -> Utterance:
         prompt = self._prompt(voice) if voice else None

@@ -1,0 +1,125 @@
+"""POST /v1/chat/completions and /v1/completions: messages or plain text -> answers, whole or streamed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+
+import torch
+from anyio import CapacityLimiter, to_thread
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+
+from ming_omni.engine.engine import Stream
+from ming_omni.engine.request import Prompt, read_prompt
+from ming_omni.engine.request import Request as EngineRequest
+from ming_omni.engine.text import Answer
+from ming_omni.inputs.messages import from_openai
+from ming_omni.ming import Ming
+from ming_omni.serve.capabilities import capabilities, require
+from ming_omni.serve.choices import Choice, Reply
+from ming_omni.serve.door import check_model, describe, while_connected
+from ming_omni.serve.schema import ChatBody, CompletionBody
+from ming_omni.serve.spoken import Reader, SpokenReply, Transcripts
+from ming_omni.serve.work import Seats
+
+
+def router(ming: Ming, preparing: CapacityLimiter, seats: Seats) -> APIRouter:
+    """preparing  how many prompts are read at once; seats  of everything that speaks"""
+    routes, engine, tokenizer, able = APIRouter(), ming.engine, ming.processor.tokenizer, capabilities(ming)
+    transcripts = Transcripts()
+
+    def check(body: ChatBody | CompletionBody) -> None:
+        """Refuse what cannot be answered, before any work is put into it."""
+        engine.check_open()
+        check_model(ming, body.model)
+
+    def submit(
+        http: Request, body: ChatBody | CompletionBody, prompts: list[Prompt], limit: int | None, **options
+    ) -> list[Stream]:
+        """n streams for each prompt, or none if one is refused."""
+        streams, loop = [], asyncio.get_running_loop()
+        user = body.user or (http.client.host if http.client else "")
+        try:
+            for prompt in prompts:
+                # Asking for more than there is room for is asking for all the room; the answer then ends by `length`.
+                room = max(engine.longest - len(prompt), 0)
+                most = limit if limit is None or not room else min(limit, room)
+                for choice in range(body.n):
+                    sampling = body.sampling(ming.sampling, choice)
+                    request = EngineRequest(prompt, sampling, most, ming.stop_ids, user, **options)
+                    streams.append(engine.submit(request, loop))
+        except Exception:
+            for stream in streams:
+                stream.cancel()
+            raise
+        return streams
+
+    def answer_of(body: ChatBody | CompletionBody) -> Answer:
+        return Answer(tokenizer.stream(), body.stop)
+
+    def read_chat(body: ChatBody) -> Prompt:
+        messages = [transcripts.recall(message.model_dump()) for message in body.messages]
+        return read_prompt(ming.model, ming.processor.prepare(from_openai(messages)))
+
+    def read_completion(prompt: str | list[int]) -> Prompt:
+        # A plain completion is where prompts are written by hand, so special tokens in them are obeyed.
+        ids = tokenizer.encode(prompt) if isinstance(prompt, str) else prompt
+        return read_prompt(ming.model, {"input_ids": torch.tensor([ids], dtype=torch.long)})
+
+    @routes.post("/v1/chat/completions")
+    async def chat(http: Request, body: ChatBody) -> Response:
+        check(body)
+        reader = None
+        if body.audio:
+            require(able, "speech_out", ming.name)
+            seats.check()
+            reader = await to_thread.run_sync(Reader, ming, body.audio)
+        prompt = await to_thread.run_sync(read_chat, body, limiter=preparing)
+        streams = submit(http, body, [prompt], body.limit, num_likeliest=body.top_logprobs)
+        choices = [Choice(i, stream, answer_of(body)) for i, stream in enumerate(streams)]
+        reply = Reply("chat", ming.name, tokenizer, choices, body.logprobs)
+        if reader:
+            reply = SpokenReply(reply, reader, seats, transcripts)
+        return await respond(http, body, reply)
+
+    @routes.post("/v1/completions")
+    async def complete(http: Request, body: CompletionBody) -> Response:
+        check(body)
+        prompts = await to_thread.run_sync(lambda: [read_completion(p) for p in body.prompts], limiter=preparing)
+        texts = [p if isinstance(p, str) else tokenizer.decode(p) for p in body.prompts]
+        has_logprobs = body.logprobs is not None
+        streams = submit(
+            http,
+            body,
+            prompts,
+            body.max_tokens,
+            num_likeliest=body.logprobs or 0,
+            score_prompt=body.echo and has_logprobs,
+        )
+        choices = [
+            Choice(i, stream, answer_of(body), texts[i // body.n] if body.echo else None)
+            for i, stream in enumerate(streams)
+        ]
+        return await respond(http, body, Reply("text", ming.name, tokenizer, choices, has_logprobs))
+
+    return routes
+
+
+async def respond(http: Request, body: ChatBody | CompletionBody, reply: Reply | SpokenReply) -> Response:
+    if body.stream:
+        return StreamingResponse(events(http, reply, body.has_usage), media_type="text/event-stream")
+    async with while_connected(http, reply.cancel):
+        return JSONResponse(await reply.whole())
+
+
+async def events(http: Request, reply: Reply | SpokenReply, has_usage: bool) -> AsyncIterator[str]:
+    """Server-sent events; what fails after the first byte is said in an event of its own."""
+    async with while_connected(http, reply.cancel):
+        try:
+            async for chunk in reply.chunks(has_usage):
+                yield f"data: {json.dumps(chunk, ensure_ascii=False)}\n\n"
+        except Exception as cause:
+            yield f"data: {describe(cause).body.decode()}\n\n"
+        yield "data: [DONE]\n\n"
