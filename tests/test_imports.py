@@ -27,9 +27,10 @@ ALLOWED = {
     "speak": {"kernels", "model", "inputs", "speech"},
     "transcribe": {"kernels", "model", "inputs", "speech", "checkpoint", "engine", "evaluate"},
     "data": {"speech"},
-    "train": {"kernels", "model", "inputs", "speech", "checkpoint", "evaluate"},
+    "train": {"kernels", "model", "inputs", "speech", "packed", "checkpoint", "data", "evaluate"},
     "evaluate": {"kernels", "model", "inputs", "engine", "data"},
     "ming": {"kernels", "model", "inputs", "speech", "packed", "checkpoint", "engine", "paint", "speak", "transcribe"},
+    "converse": {"model", "inputs", "speech", "engine", "speak", "transcribe"},
 }
 """`serve`, `chat`, `cli` and `doctor` stand at the end of every arrow and may import anything."""
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 
 import numpy as np
@@ -41,13 +41,19 @@ class Media:
     """(n,) which rows of the encoder's output these are; None: all of them"""
     tokens: Tensor | None = None
     """(n, D) once encoded"""
+    origin: Media | None = None
+    """the same in a piece of this prompt, which keeps the tokens for the prompts to come"""
 
     def encode(self, model: MingForConditionalGeneration, device: torch.device) -> None:
         """Run the encoder, the first time."""
+        if self.tokens is None and self.origin is not None:
+            self.origin.encode(model, device)
+            self.tokens = self.origin.tokens
         if self.tokens is None:
             encoded = model.require(self.encoder)(*(x.to(device) for x in self.inputs))
             tokens = encoded[0] if isinstance(encoded, tuple) else encoded
             self.tokens = tokens if self.rows is None else tokens[torch.from_numpy(self.rows).to(tokens.device)]
+            self.inputs = ()  # ten times as large, and needed no more
 
 
 @dataclass(eq=False)
@@ -67,6 +73,31 @@ class Prompt:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @classmethod
+    def of_ids(cls, ids: Iterable[int]) -> Prompt:
+        """Text alone: marks of a template, or what a model has written."""
+        contents = np.fromiter(ids, np.int64)
+        places = np.arange(len(contents))[None].repeat(3, 0)
+        return cls(contents.tolist(), places, 0, np.full_like(contents, TEXT), contents)
+
+    @classmethod
+    def join(cls, pieces: Iterable[Prompt]) -> Prompt:
+        """Pieces that were read one by one, as the one prompt that they are together."""
+        pieces = list(pieces)
+        placed, media, num_tokens, delta = [], [], 0, 0
+        for piece in pieces:
+            placed.append(piece.positions + num_tokens + delta)
+            media += [replace(m, places=m.places + num_tokens, origin=m) for m in piece.media]
+            num_tokens, delta = num_tokens + len(piece), delta + piece.delta
+        return cls(
+            [id_ for piece in pieces for id_ in piece.ids],
+            np.concatenate(placed, 1),
+            delta,
+            np.concatenate([piece.modality for piece in pieces]),
+            np.concatenate([piece.contents for piece in pieces]),
+            media,
+        )
 
 
 @dataclass(frozen=True, eq=False)

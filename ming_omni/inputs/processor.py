@@ -28,9 +28,9 @@ from ming_omni.inputs.canvas import canvas, glyph_text
 from ming_omni.inputs.frames import AudioProcessor
 from ming_omni.inputs.image import fetch_image
 from ming_omni.inputs.media import load_image, load_video, read_audio
-from ming_omni.inputs.messages import Audio, Image, Message, Video, conversation, sources
+from ming_omni.inputs.messages import Audio, Image, Message, Part, Video, conversation, sources
 from ming_omni.inputs.patches import ImageProcessor
-from ming_omni.inputs.templates import PLACEHOLDERS, TEMPLATES, render
+from ming_omni.inputs.templates import PLACEHOLDERS, TEMPLATES, content, render
 from ming_omni.inputs.tokenizer import Tokenizer
 from ming_omni.inputs.video import FrameOptions
 
@@ -135,6 +135,12 @@ class MingProcessor:
             image_gen_aspect_ratio=image_gen_aspect_ratio,
         )
 
+    def prepare_content(self, parts: Sequence[Part]) -> ModelInputs:
+        """What a user's message holds, without the marks of its role: a conversation that goes on is read in pieces."""
+        message = Message("user", parts)
+        images, videos, audios = self.process_vision_info(message)
+        return self(content(message, self.behaviour, self._escape), images, videos, audios, painting=False)
+
     # The published surface: three steps.
 
     def apply_chat_template(
@@ -235,8 +241,11 @@ class MingProcessor:
             system=system,
             thinking=thinking,
             behaviour=self.behaviour,
-            escape=lambda text: self.tokenizer.escape(text, *PLACEHOLDERS.values()),
+            escape=self._escape,
         )
+
+    def _escape(self, text: str) -> str:
+        return self.tokenizer.escape(text, *PLACEHOLDERS.values())
 
     def _fetch(self, source: Any, **options) -> Pillow.Image:
         return fetch_image(load_image(source, self.behaviour), factor=self.image_processor.factor, **options)

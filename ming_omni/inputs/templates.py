@@ -81,11 +81,12 @@ def render(
     parts = [template.system.format(system=escape(system), thinking=mode)]
     for message in turns:
         around = template.user if message.role == "user" else template.assistant
-        parts.append(around.format(content=_content(message, behaviour, escape)))
+        parts.append(around.format(content=content(message, behaviour, escape)))
     return "".join(parts) + template.answer
 
 
-def _content(message: Message, behaviour: Behaviour, escape: Callable[[str], str]) -> str:
+def content(message: Message, behaviour: Behaviour, escape: Callable[[str], str]) -> str:
+    """What a message holds, without the marks of its role."""
     pieces: list[str] = []
     text = ""
     videos = message.parts(Video)

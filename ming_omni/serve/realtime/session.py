@@ -1,0 +1,542 @@
+"""One client's events in, a conversation's events out: settings, ears, memory, and the responses at work."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import json
+import time
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Executor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from pydantic import ValidationError
+from starlette.concurrency import run_in_threadpool
+
+from ming_omni.converse.ears import Ears, Manners, Started, Stopped
+from ming_omni.converse.memory import (
+    Bounds,
+    Content,
+    Item,
+    Memory,
+    Reader,
+    picture_content,
+    sound_content,
+    text_content,
+)
+from ming_omni.converse.wires import Inlet
+from ming_omni.errors import InputError
+from ming_omni.ming import Ming
+from ming_omni.serve.door import Refused
+from ming_omni.serve.realtime import schema, views
+from ming_omni.serve.realtime.outbox import Outbox, new_id
+from ming_omni.serve.realtime.response import Reason, Response, Settings, fault
+from ming_omni.serve.realtime.transcribing import Transcribing
+from ming_omni.serve.schema import sentence
+from ming_omni.transcribe.voice import voice_detector
+
+MOST_RESPONSES = 2
+"""At once: the conversation's own, and one beside it."""
+SHORTEST_SECONDS = 0.1
+"""Of a turn that is committed."""
+LOW_DETAIL_PIXELS = 64 * 28 * 28
+TICK_SECONDS = 0.1
+
+
+@dataclass(frozen=True)
+class Caps:
+    """What sessions may take."""
+
+    sessions: int = 8
+    event_bytes: int = 4_000_000
+    """as JSON: a minute of sound, or a picture"""
+    idle_seconds: float = 300.0
+    """without an event from the client, or an answer to it"""
+    seconds: float = 3600.0
+    unsent_bytes: int = 4_000_000
+    """that wait for a slow client; then its answers wait"""
+    stuck_seconds: float = 20.0
+    """that one event may take to be sent"""
+
+
+class Session:
+    """One conversation. `run` receives events until the client leaves or time is up."""
+
+    def __init__(
+        self,
+        ming: Ming,
+        reader: Reader,
+        caps: Caps,
+        send: Callable[[str], Awaitable[None]],
+        threads: Executor,
+        can_speak: bool,
+        user: str,
+    ):
+        self.ming, self.reader, self.caps, self.threads, self.can_speak = ming, reader, caps, threads, can_speak
+        self.user = user
+        self.id, self.conversation_id = new_id("sess"), new_id("conv")
+        self.outbox = Outbox(send, caps.unsent_bytes, caps.stuck_seconds)
+        self.memory = Memory(reader)
+        self.settings = schema.Session(
+            type="realtime",
+            model=ming.name,
+            output_modalities=["audio" if can_speak else "text"],
+            audio={"input": {"turn_detection": {"type": "server_vad"}}},
+        )
+        self.transcribing = Transcribing(ming, self.outbox, threads, user)
+        self.responses: dict[Response, asyncio.Task] = {}
+        self.last: Response | None = None
+        """the newest of the conversation's own"""
+        self.started_at = self.active_at = time.monotonic()
+        self._lock = asyncio.Lock()  # one event, or one timeout, at a time
+        self._exit = ExitStack()
+        self.ears = Ears(self._exit.enter_context(voice_detector()), self._manners())
+        self.inlet = Inlet(self._wire)
+        self._next_item_id = new_id("item")
+        self._is_waiting = False  # for the user, since the last answer
+
+    # The life of a session.
+
+    async def run(self, receive: Callable[[], Awaitable[str | None]]) -> tuple[int, str]:
+        """receive gives an event's text, or None when the client has left. Returns code and reason of the close."""
+        self.outbox.put("session.created", session=self._view())
+        tasks = [asyncio.create_task(work) for work in (self._listen(receive), self._watch(), self.outbox.run())]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            if tasks[2] in done and isinstance(tasks[2].exception(), TimeoutError):
+                return 1008, "the client does not read what it is sent"
+            ending = next((task.result() for task in tasks[:2] if task in done), None)
+            if ending is None:
+                return 1000, ""
+            code, message = ending
+            if message:
+                self._put_error(Refused(400, message, code="session_ended"))
+            self.outbox.close()
+            await tasks[2]
+            return code, message
+        finally:
+            await self._leave(tasks)
+
+    async def _leave(self, tasks: list[asyncio.Task]) -> None:
+        self.transcribing.cancel()
+        for response, task in self.responses.items():
+            response.cancel("client_cancelled")
+            task.cancel()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, *self.responses.values(), return_exceptions=True)
+        self._exit.close()
+
+    async def _listen(self, receive: Callable[[], Awaitable[str | None]]) -> tuple[int, str] | None:
+        while (text := await receive()) is not None:
+            self.active_at = time.monotonic()
+            async with self._lock:
+                await self._obey(text)
+        return None
+
+    async def _watch(self) -> tuple[int, str]:
+        """Time passes."""
+        while True:
+            await asyncio.sleep(TICK_SECONDS)
+            now = time.monotonic()
+            if self.responses:
+                self.active_at = now
+            if now - self.started_at > self.caps.seconds:
+                return 1001, f"a session lasts at most {self.caps.seconds:g} seconds"
+            if now - self.active_at > self.caps.idle_seconds:
+                return 1001, f"the session has been idle for {self.caps.idle_seconds:g} seconds"
+            if self.ming.engine.is_draining and not self.responses:
+                return 1012, "this server is shutting down"
+            async with self._lock:
+                await self._break_silence()
+
+    async def _obey(self, text: str) -> None:
+        """One event; what is wrong with it is said, and changes nothing."""
+        event_id = None
+        try:
+            if len(text) > self.caps.event_bytes:
+                raise Refused(400, f"an event has at most {self.caps.event_bytes / 1e6:g} MB; send more of them")
+            data = _parse(text)
+            event_id = data["event_id"] if isinstance(data.get("event_id"), str) else None
+            await self._handle(_checked(data))
+        except ValidationError as cause:
+            message, param = sentence(cause.errors()[0])
+            self._put_error(Refused(400, message, param), event_id)
+        except Exception as cause:
+            self._put_error(cause, event_id)
+
+    def _put_error(self, cause: Exception, event_id: str | None = None) -> None:
+        self.outbox.put("error", error=fault(cause) | {"event_id": event_id})
+
+    async def _handle(self, event: schema.Event) -> None:
+        match event:
+            case schema.SessionUpdate():
+                await self._update(event.session)
+            case schema.BufferAppend():
+                await self._hear(event.audio)
+            case schema.BufferCommit():
+                await self._commit_buffer()
+            case schema.BufferClear():
+                self.ears.clear()
+                self.inlet = Inlet(self._wire)
+                self.outbox.put("input_audio_buffer.cleared")
+            case schema.ItemCreate():
+                await self._create_item(event)
+            case schema.ItemDelete():
+                self.memory.remove(self.memory.get(event.item_id))
+                self.outbox.put("conversation.item.deleted", item_id=event.item_id)
+            case schema.ItemRetrieve():
+                item = self.memory.get(event.item_id)
+                view = await run_in_threadpool(views.item_view, item, self._wire)
+                self.outbox.put("conversation.item.retrieved", item=view)
+            case schema.ItemTruncate():
+                await self._truncate(event)
+            case schema.ResponseCreate():
+                await self._respond(event.response)
+            case schema.ResponseCancel():
+                await self._cancel(event.response_id)
+
+    # Settings.
+
+    @property
+    def _wire(self):
+        return self.settings.audio.input.format.wire
+
+    @property
+    def _turns(self) -> schema.TurnDetection | None:
+        return self.settings.audio.input.turn_detection
+
+    def _manners(self) -> Manners | None:
+        if self._turns is None:
+            return None
+        turns = self._turns
+        return Manners(
+            turns.threshold,
+            turns.prefix_padding_ms / 1000,
+            turns.silence_duration_ms / 1000,
+            (turns.idle_timeout_ms or 0) / 1000,
+        )
+
+    def _view(self) -> dict[str, Any]:
+        view = self.settings.model_dump()
+        for way in view["audio"].values():
+            way["format"] = {name: value for name, value in way["format"].items() if value is not None}
+        if view["instructions"] is None:
+            view["instructions"] = self.ming.processor.template.default_system
+        expires_at = int(time.time() + self.caps.seconds - (time.monotonic() - self.started_at))
+        rest = {"id": self.id, "object": "realtime.session", "expires_at": expires_at}
+        return view | rest | {"tools": [], "tool_choice": "auto", "tracing": None, "prompt": None, "include": None}
+
+    async def _update(self, changes: dict[str, Any]) -> None:
+        if changes.get("type", "realtime") != "realtime":
+            raise Refused(400, "this server has realtime sessions only", "session.type")
+        settings = schema.Session.model_validate(schema.updated(self.settings.model_dump(), changes))
+        await self._check(settings)
+        old, self.settings = self.settings, settings
+        if settings.audio.input.format != old.audio.input.format:
+            self.ears.clear()
+            self.inlet = Inlet(self._wire)
+        if settings.audio.input.turn_detection != old.audio.input.turn_detection:
+            self.ears.behave(self._manners())
+        self.outbox.put("session.updated", session=self._view())
+
+    async def _check(self, settings: schema.Session) -> None:
+        """What the schema cannot know."""
+        name, audio = self.ming.name, settings.audio
+        if settings.model != name:
+            raise Refused(400, f"there is no model {settings.model!r} here; this server has {name!r}", "session.model")
+        self._check_output(settings.output_modalities, audio.output.voice_name)
+        if audio.input.transcription is not None:
+            if audio.input.transcription.model not in (None, name):
+                asked = audio.input.transcription.model
+                raise Refused(400, f"there is no model {asked!r} here; this server has {name!r}", "transcription.model")
+            self._check_ears()
+            await run_in_threadpool(self.transcribing.check, audio.input.transcription)
+        if isinstance(settings.truncation, schema.Retention):
+            limits, most = settings.truncation.token_limits, self._most_tokens
+            if limits and limits.post_instructions > most:
+                raise Refused(400, f"a conversation holds at most {most} tokens after its instructions", "truncation")
+
+    def _check_output(self, modalities: list[str], voice: str | None) -> None:
+        if "audio" in modalities and not self.can_speak:
+            raise Refused(
+                400,
+                f'{self.ming.name} cannot speak: this model has no talker; ask for output_modalities ["text"]',
+                "output_modalities",
+            )
+        if voice is not None and (not self.can_speak or voice not in self.ming.speaker.voices):
+            raise Refused(400, f"there is no voice {voice!r} here", "voice")
+
+    def _check_ears(self) -> None:
+        if self.ming.model.audio is None:
+            raise Refused(400, f"{self.ming.name} cannot hear: this model has no audio encoder", code="cannot_hear")
+
+    @property
+    def _most_tokens(self) -> int:
+        return self.ming.engine.longest // 2
+
+    @property
+    def _bounds(self) -> Bounds:
+        truncation = self.settings.truncation
+        if not isinstance(truncation, schema.Retention):
+            return Bounds(self._most_tokens, may_forget=truncation == "auto")
+        limits = truncation.token_limits
+        most = limits.post_instructions if limits else self._most_tokens
+        return Bounds(most, retention=truncation.retention_ratio)
+
+    # What comes in.
+
+    async def _hear(self, audio: str) -> None:
+        found = await run_in_threadpool(lambda: list(self.ears.hear(self.inlet.push(_bytes(audio)))))
+        for event in found:
+            if isinstance(event, Started):
+                await self._begin_turn(event)
+            else:
+                await self._end_turn(event)
+
+    async def _begin_turn(self, event: Started) -> None:
+        self._is_waiting = False
+        ms = round(1000 * event.at)
+        self.outbox.put("input_audio_buffer.speech_started", audio_start_ms=ms, item_id=self._next_item_id)
+        if self._turns.interrupt_response:
+            await self._interrupt("turn_detected")
+
+    async def _end_turn(self, event: Stopped) -> None:
+        ms = round(1000 * event.at)
+        self.outbox.put("input_audio_buffer.speech_stopped", audio_end_ms=ms, item_id=self._next_item_id)
+        await self._commit(event.samples)
+        if self._turns.create_response:
+            await self._respond(schema.ResponseBody())
+
+    async def _commit_buffer(self) -> None:
+        rest = self.inlet.finish()
+        if self._turns is None:
+            list(self.ears.hear(rest))
+        if self.ears.kept_seconds < SHORTEST_SECONDS:
+            message = f"the buffer holds {1000 * self.ears.kept_seconds:.0f} ms of sound; a turn has 100 ms or more"
+            raise Refused(400, message, code="input_audio_buffer_commit_empty")
+        await self._commit(self.ears.take())
+
+    async def _commit(self, samples: np.ndarray) -> None:
+        """samples (n,) at 16 kHz: what the user said becomes an item."""
+        self._check_ears()
+        item = Item(self._next_item_id, "user")
+        self._next_item_id = new_id("item")
+        item.contents.append(await run_in_threadpool(sound_content, self.reader, samples))
+        self._remember(item)
+        previous = self.memory.before(item)
+        self.outbox.put("input_audio_buffer.committed", item_id=item.id, previous_item_id=previous)
+        self._announce(item)
+        if settings := self.settings.audio.input.transcription:
+            self.transcribing.begin(item, item.contents[0], samples, settings)
+
+    async def _create_item(self, event: schema.ItemCreate) -> None:
+        item = await run_in_threadpool(self._read, event.item)
+        self._remember(item, event.previous_item_id)
+        self._announce(item)
+        self._tell_gone(self.memory.thin_frames())
+
+    def _read(self, body: schema.ItemBody) -> Item:
+        """An item that a client describes."""
+        return Item(body.id or new_id("item"), body.role, [self._read_content(part) for part in body.content])
+
+    def _read_content(self, part: schema.ContentBody) -> Content:
+        if part.type == "input_image":
+            if not part.image_url[:5].lower() == "data:":
+                raise Refused(
+                    400, "image_url: only data: URLs are read; send the file's content as base64", "image_url"
+                )
+            if self.ming.model.vision is None:
+                raise Refused(400, f"{self.ming.name} cannot see: this model has no vision encoder", code="cannot_see")
+            return picture_content(self.reader, part.image_url, LOW_DETAIL_PIXELS if part.detail == "low" else None)
+        if part.type == "input_audio":
+            self._check_ears()
+            inlet = Inlet(self._wire)
+            content = sound_content(self.reader, np.concatenate([inlet.push(_bytes(part.audio)), inlet.finish()]))
+            content.text = part.transcript
+            return content
+        return text_content(self.reader, part.text)
+
+    def _remember(self, item: Item, after: str | None = None) -> None:
+        """Add an item, and forget others if need be; an item that there is no room for is not added."""
+        self.memory.add(item, after)
+        try:
+            gone = self.memory.forget(self._bounds)
+        except InputError:
+            self.memory.remove(item)
+            raise
+        self._tell_gone(gone)
+
+    def _announce(self, item: Item) -> None:
+        previous = self.memory.before(item)
+        for kind in ("conversation.item.added", "conversation.item.done"):
+            self.outbox.put(kind, previous_item_id=previous, item=views.item_view(item))
+
+    def _tell_gone(self, items: list[Item]) -> None:
+        for item in items:
+            self.outbox.put("conversation.item.deleted", item_id=item.id)
+
+    # What goes out.
+
+    @property
+    def _current(self) -> Response | None:
+        """The conversation's own response, while it is at work."""
+        return self.last if self.last is not None and not self.last.is_over else None
+
+    async def _respond(self, body: schema.ResponseBody) -> None:
+        is_own = body.conversation == "auto"
+        if is_own and self._current is not None:
+            raise Refused(
+                400,
+                "this conversation has a response in progress; cancel it, or wait for its response.done",
+                code="conversation_already_has_active_response",
+            )
+        if len(self.responses) >= MOST_RESPONSES:
+            raise Refused(400, f"a session has at most {MOST_RESPONSES} responses in progress")
+        settings = self._response_settings(body)
+        memory = self.memory if body.input is None else await run_in_threadpool(self._aside, body.input)
+        if is_own:
+            self._tell_gone(memory.forget(self._bounds))
+        if settings.is_spoken:
+            await run_in_threadpool(lambda: self.ming.speaker)  # loaded on first use
+        response = Response(
+            self.ming, memory, settings, self.outbox, self.threads, self.conversation_id if is_own else None
+        )
+        if is_own:
+            self.last, self._is_waiting = response, False
+        self.responses[response] = asyncio.create_task(self._run(response))
+
+    async def _run(self, response: Response) -> None:
+        try:
+            await response.run()
+        finally:
+            self.responses.pop(response, None)
+        if response is self.last:
+            self._is_waiting = response.status != "cancelled"
+        scheduler = self.ming.engine.scheduler
+        most = scheduler.max_running + scheduler.max_waiting
+        left = max(0, most - len(scheduler.running) - len(scheduler.waiting))
+        limit = {"name": "requests", "limit": most, "remaining": left, "reset_seconds": 0.0}
+        self.outbox.put("rate_limits.updated", rate_limits=[limit])
+
+    def _response_settings(self, body: schema.ResponseBody) -> Settings:
+        ours, theirs = self.settings, body.audio.output
+        modalities = body.output_modalities or ours.output_modalities
+        output = schema.AudioOutput(
+            format=theirs.format or ours.audio.output.format,
+            voice=ours.audio.output.voice if theirs.voice is None else theirs.voice,
+            speed=ours.audio.output.speed,
+        )
+        self._check_output(modalities, output.voice_name)
+        return Settings(
+            modalities == ["audio"],
+            ours.instructions if body.instructions is None else body.instructions,
+            body.max_output_tokens or ours.max_output_tokens,
+            output.format,
+            output.voice_name,
+            output.speed,
+            body.metadata,
+            self.user,
+        )
+
+    def _aside(self, bodies: list[schema.Reference | schema.ItemBody]) -> Memory:
+        """Items for one response only."""
+        items = [
+            self.memory.get(body.id) if isinstance(body, schema.Reference) else self._read(body) for body in bodies
+        ]
+        return Memory(self.reader, items)
+
+    async def _cancel(self, response_id: str | None) -> None:
+        response = self._current
+        if response_id is not None:
+            response = next((r for r in self.responses if r.id == response_id), None)
+        if response is None:
+            raise Refused(400, "there is no such response in progress", code="response_cancel_not_active")
+        await self._stop(response, "client_cancelled")
+
+    async def _stop(self, response: Response, reason: Reason) -> None:
+        response.cancel(reason)
+        if task := self.responses.get(response):
+            await asyncio.wait([task])
+
+    async def _interrupt(self, reason: Reason) -> None:
+        """The user speaks: end the answer, also one that is written but perhaps still sounds."""
+        if (response := self._current) is not None:
+            await self._stop(response, reason)
+            return
+        response = self.last
+        if response is None or response.sounds_until <= time.monotonic() or response.item not in self.memory.items:
+            return
+        if response.cut_to_heard():
+            response.tell_cut()
+
+    async def _truncate(self, event: schema.ItemTruncate) -> None:
+        item = self.memory.get(event.item_id)
+        if item.said is None:
+            raise Refused(400, f"item {item.id} is no spoken answer; only those can be cut", "item_id")
+        if (response := self._current) is not None and response.item is item:
+            await self._stop(response, "client_cancelled")
+        seconds = event.audio_end_ms / 1000
+        if seconds > item.said.seconds + 0.001:
+            message = f"item {item.id} has {1000 * item.said.seconds:.0f} ms of sound, not {event.audio_end_ms}"
+            raise Refused(400, message, "audio_end_ms")
+        if item.cut(self.reader, seconds):
+            item.is_complete = False
+        self.outbox.put(
+            "conversation.item.truncated", item_id=item.id, content_index=0, audio_end_ms=event.audio_end_ms
+        )
+
+    async def _break_silence(self) -> None:
+        """Nobody has spoken for as long as the session asked for: answer the silence."""
+        turns, response = self._turns, self.last
+        if not self._is_waiting or turns is None or turns.idle_timeout_ms is None or self.ears.is_hearing:
+            return
+        since = max(response.ended_at, response.sounds_until)
+        if time.monotonic() - since < turns.idle_timeout_ms / 1000:
+            return
+        self._is_waiting = False
+        end = round(1000 * self.ears.seconds)
+        start = round(end - 1000 * self.ears.kept_seconds)
+        self.outbox.put(
+            "input_audio_buffer.timeout_triggered",
+            audio_start_ms=start,
+            audio_end_ms=end,
+            item_id=self._next_item_id,
+        )
+        try:
+            if self.ears.kept_seconds >= SHORTEST_SECONDS:
+                await self._commit(self.ears.take())
+            await self._respond(schema.ResponseBody())
+        except Exception as cause:
+            self._put_error(cause)
+
+
+def _parse(text: str) -> dict[str, Any]:
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError):
+        raise Refused(400, "the event is not valid JSON") from None
+    if not isinstance(data, dict):
+        raise Refused(400, "an event is a JSON object")
+    return data
+
+
+def _checked(data: dict[str, Any]) -> schema.Event:
+    kind = data.get("type")
+    if not isinstance(kind, str):
+        raise Refused(400, "an event has a type", "type")
+    if kind not in schema.EVENTS:
+        shown = kind[:64].encode(errors="backslashreplace").decode()
+        raise Refused(400, f"there is no event {shown!r} for clients to send", "type")
+    return schema.EVENTS[kind].model_validate(data)
+
+
+def _bytes(text: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise Refused(400, "audio is base64", "audio") from None

@@ -1,0 +1,80 @@
+"""The door of /v1/realtime: who may come in, how many at once, and how large their messages may be."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from fastapi import APIRouter, WebSocket
+from starlette.websockets import WebSocketDisconnect, WebSocketState
+
+from ming_omni.converse.memory import Reader
+from ming_omni.engine.request import Closing
+from ming_omni.ming import Ming
+from ming_omni.serve.capabilities import capabilities
+from ming_omni.serve.door import Refused, check_model, check_running, describe, error
+from ming_omni.serve.realtime.session import MOST_RESPONSES, Caps, Session
+
+PROTOCOL = "realtime"
+"""What browsers name beside their key: `new WebSocket(url, ["realtime", "openai-insecure-api-key.KEY"])`."""
+
+
+@dataclass
+class Lounge:
+    """The sessions of one server."""
+
+    caps: Caps = field(default_factory=Caps)
+    sessions: set[Session] = field(default_factory=set)
+
+
+def router(ming: Ming, lounge: Lounge, inside: set[int]) -> APIRouter:
+    """inside  who is being served: a server that shuts down waits for them"""
+    routes = APIRouter()
+    reader = Reader(ming.model, ming.processor)
+    can_speak = "speech_out" in capabilities(ming)
+    # A thread for each voice that speaks and each recording that is written down.
+    threads = ThreadPoolExecutor(lounge.caps.sessions * (MOST_RESPONSES + 1), thread_name_prefix="realtime")
+
+    @routes.websocket("/v1/realtime")
+    async def realtime(socket: WebSocket) -> None:
+        if refusal := refuse(socket):
+            await socket.send_denial_response(refusal)
+            return
+        await socket.accept(PROTOCOL if PROTOCOL in socket.scope["subprotocols"] else None)
+        user = socket.client.host if socket.client else ""
+        session = Session(ming, reader, lounge.caps, socket.send_text, threads, can_speak, user)
+        lounge.sessions.add(session)
+        inside.add(id(session))
+        try:
+            code, reason = await session.run(lambda: receive(socket))
+            if socket.application_state is WebSocketState.CONNECTED is socket.client_state:
+                await socket.close(code, reason[:120])
+        finally:
+            lounge.sessions.discard(session)
+            inside.discard(id(session))
+
+    def refuse(socket: WebSocket):
+        """Why this client cannot come in, before the handshake ends."""
+        try:
+            check_running(ming)
+            check_model(ming, socket.query_params.get("model"))
+        except (Closing, Refused) as cause:
+            return describe(cause)
+        if len(lounge.sessions) >= lounge.caps.sessions:
+            message = f"{lounge.caps.sessions} conversations are held already; try again shortly"
+            return error(429, message, code="busy", **{"Retry-After": "5"})
+        return None
+
+    return routes
+
+
+async def receive(socket: WebSocket) -> str | None:
+    """The next event, None when the client has left."""
+    try:
+        message = await socket.receive()
+    except WebSocketDisconnect:
+        return None
+    if message["type"] == "websocket.disconnect":
+        return None
+    text = message.get("text")
+    return text if text is not None else message["bytes"].decode(errors="replace")

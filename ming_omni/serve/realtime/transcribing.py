@@ -1,0 +1,86 @@
+"""What a user says -> its words, beside the answer and one turn at a time, for sessions that ask for them."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import Executor
+
+import numpy as np
+
+from ming_omni.converse.memory import Content, Item
+from ming_omni.inputs.mel import SAMPLE_RATE_HZ
+from ming_omni.ming import Ming
+from ming_omni.serve.realtime.outbox import Outbox
+from ming_omni.serve.realtime.response import fault
+from ming_omni.serve.realtime.schema import Transcription
+from ming_omni.transcribe import dialects
+from ming_omni.transcribe.context import Context
+from ming_omni.transcribe.listening import Listening, transcribe
+
+EVENT = "conversation.item.input_audio_transcription"
+MOST_WAITING = 8
+"""Turns whose words are still to be written down; more are not."""
+
+
+class Transcribing:
+    """The turns of one session, in order."""
+
+    def __init__(self, ming: Ming, outbox: Outbox, threads: Executor, user: str):
+        self.ming, self.outbox, self.threads, self.user = ming, outbox, threads, user
+        self._tasks: set[asyncio.Task] = set()
+        self._turn = asyncio.Lock()
+        self._listening: Listening | None = None
+
+    def check(self, settings: Transcription) -> None:
+        """Say what is wrong with the settings before anything is said."""
+        dialects.written(settings.language, None)
+        _context(settings)
+
+    def begin(self, item: Item, content: Content, samples: np.ndarray, settings: Transcription) -> None:
+        """samples (n,) at 16 kHz"""
+        task = asyncio.create_task(self._run(item, content, samples, settings))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def cancel(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        if self._listening is not None:
+            self._listening.cancel()
+
+    async def _run(self, item: Item, content: Content, samples: np.ndarray, settings: Transcription) -> None:
+        place = {"item_id": item.id, "content_index": 0}
+        async with self._turn:
+            loop = asyncio.get_running_loop()
+
+            def tell(piece: str) -> None:
+                self.outbox.put(f"{EVENT}.delta", delta=piece, **place)
+
+            def listen() -> str:
+                """In a thread."""
+                self._listening = transcribe(
+                    self.ming,
+                    (samples, SAMPLE_RATE_HZ),
+                    context=_context(settings),
+                    language=settings.language,
+                    stream=True,
+                    user=self.user,
+                )
+                text = ""
+                for update in self._listening:
+                    if update.text:
+                        loop.call_soon_threadsafe(tell, update.text)
+                        text += update.text
+                return text
+
+            try:
+                text = await loop.run_in_executor(self.threads, listen)
+                content.text = text
+                usage = {"type": "duration", "seconds": round(len(samples) / SAMPLE_RATE_HZ, 3)}
+                self.outbox.put(f"{EVENT}.completed", transcript=text, usage=usage, **place)
+            except Exception as cause:
+                self.outbox.put(f"{EVENT}.failed", error=fault(cause), **place)
+
+
+def _context(settings: Transcription) -> Context:
+    return Context("", settings.keywords, settings.prompt)
