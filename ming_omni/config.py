@@ -101,6 +101,8 @@ class VisionConfig(PreTrainedConfig):
     projector_depth: int = 2
     token_width: int = 64
     """Width of the thinker that reads the tokens; the whole model sets it."""
+    token_norm: float = 1.0
+    """Length of every token."""
     rms_norm_eps: float = 1e-6
     numerics: Literal["native", "reference"] = "native"
     """As the thinker's; the whole model sets it."""
@@ -123,7 +125,8 @@ class AudioConfig(PreTrainedConfig):
     token_width: int = 64
     """Width of the thinker that reads the tokens; the whole model sets it."""
     normalize: bool = True
-    """L2-normalise each token (published: `norm_query_embeds`)."""
+    """Give each token the length `token_norm` (published: `norm_query_embeds`)."""
+    token_norm: float = 1.0
     clip_isolation: bool = False
     """False: clips of one request share padding as published (spec Q25); True: a clip never sees its neighbours."""
 
@@ -408,8 +411,12 @@ def tiny() -> MingConfig:
     )
 
 
-def nano() -> MingConfig:
-    """The shipped model: SmolLM2-135M upcycled, see weights/nano/README.md."""
+NANO_TOKEN_NORM = 3.0
+"""Rows of SmolLM2's embedding are 3.2 long on average, common ones 2.8; a unit vector would be a whisper among them."""
+
+
+def nano(encoders: bool = False) -> MingConfig:
+    """The shipped model: SmolLM2-135M upcycled, see weights/nano/README.md; with encoders it sees and hears."""
     return MingConfig(
         thinker=ThinkerConfig(
             vocab_size=49_152,
@@ -439,6 +446,37 @@ def nano() -> MingConfig:
             pad_token_id=2,
             moe=MoEConfig(num_experts=8, experts_per_token=2, expert_width=64, num_shared_experts=24, routed_scale=1.0),
         ),
+        vision=nano_vision() if encoders else None,
+        audio=nano_audio() if encoders else None,
+    )
+
+
+def nano_vision() -> VisionConfig:
+    """5.9M parameters, projector included. A picture of 252 x 252 pixels is 18 x 18 patches and becomes 81 tokens."""
+    return VisionConfig(
+        hidden_size=224,
+        intermediate_size=512,
+        num_hidden_layers=7,
+        num_attention_heads=7,
+        # 3 x 3 tokens, so that nine windows tile the usual picture. Two early layers look at strokes and edges in
+        # them; the others see all 324 patches, which costs less than their own matrices.
+        window_size=84,
+        full_attention_layers=(1, 3, 4, 5, 6),
+        out_hidden_size=448,
+        token_norm=NANO_TOKEN_NORM,
+    )
+
+
+def nano_audio() -> AudioConfig:
+    """Whisper-base's encoder and the published projector: 25 tokens a second, 30 seconds at most."""
+    return AudioConfig(
+        hidden_size=512,
+        num_hidden_layers=6,
+        num_attention_heads=8,
+        num_mel_bins=80,
+        max_positions=1500,
+        token_norm=NANO_TOKEN_NORM,
+        clip_isolation=True,
     )
 
 

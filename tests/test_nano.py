@@ -18,7 +18,7 @@ from ming_omni import checkpoint, config
 from ming_omni.errors import InputError
 from ming_omni.model.layers import KVCache
 from ming_omni.model.thinker import Thinker
-from ming_omni.nano import MARKERS, build_base, q4_1, q8_0, routed_experts, tokenizer, unpermute
+from ming_omni.nano.base import MARKERS, build_base, q4_1, q8_0, routed_experts, tokenizer, unpermute
 from ming_omni.packed import Packed, pack, unpack
 from ming_omni.packed.thinker import PackedThinker
 

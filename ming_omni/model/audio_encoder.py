@@ -111,7 +111,7 @@ class AudioEncoder(Part):
         return (frames - 1) // 2 + 1
 
     def forward(self, features: Tensor, lengths: Tensor, owners: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Clips -> unit vectors (ΣL, D) and how many belong to each clip (1, n).
+        """Clips -> vectors of one length (ΣL, D) and how many belong to each clip (1, n).
 
         features (1, F, M)
         lengths  (1, n)  mel frames of each clip
@@ -119,7 +119,7 @@ class AudioEncoder(Part):
         """
         tokens = self.projector(self.encode(features, lengths, owners).transpose(1, 2))  # (n, L, D)
         if self.config.normalize:
-            tokens = F.normalize(tokens.float(), dim=-1).to(tokens.dtype)
+            tokens = (F.normalize(tokens.float(), dim=-1) * self.config.token_norm).to(tokens.dtype)
         counts = self.num_tokens(lengths)
         return torch.cat([clip[:n] for clip, n in zip(tokens, counts.flatten().tolist(), strict=True)]), counts
 

@@ -143,7 +143,7 @@ class VisionEncoder(Part):
         self.post_init()
 
     def forward(self, patches: Tensor, grid: Tensor) -> Tensor:
-        """patches (P, C·T·p·p), grid (n, 3) -> unit vectors (P/4, D), in the order of the patches."""
+        """patches (P, C·T·p·p), grid (n, 3) -> vectors of one length (P/4, D), in the order of the patches."""
         return self.normalize(self.projector(self.tower(patches, grid)))
 
     def tower(self, patches: Tensor, grid: Tensor) -> Tensor:
@@ -218,8 +218,10 @@ class VisionEncoder(Part):
 
     def normalize(self, tokens: Tensor) -> Tensor:
         if self.config.numerics == "reference":
-            return F.normalize(tokens, dim=-1)  # rounded to the model's dtype at every step (spec N8)
-        return F.normalize(tokens.float(), dim=-1).to(tokens.dtype)
+            return (
+                F.normalize(tokens, dim=-1) * self.config.token_norm
+            )  # rounded to the model's dtype at every step (spec N8)
+        return (F.normalize(tokens.float(), dim=-1) * self.config.token_norm).to(tokens.dtype)
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

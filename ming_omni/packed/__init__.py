@@ -65,13 +65,16 @@ def join_nibbles(codes: Tensor) -> Tensor:
     return codes[..., ::2] | codes[..., 1::2] << 4
 
 
-def pack(weight: Tensor, group: int) -> Packed:
-    """Round a trained float tensor to 4-bit codes centred on zero; the loss is at most half a scale a weight."""
+def pack(weight: Tensor, group: int, bits: int = 4) -> Packed:
+    """Round a trained float tensor to 4- or 8-bit codes centred on zero; off by at most half a scale a weight."""
+    largest_code = 2 ** (bits - 1) - 1
     groups = weight.float().unflatten(-1, (-1, group))
-    largest = groups.abs().amax(-1, keepdim=True)
-    scale = (largest / (CENTRE - 1)).half()
-    codes = (groups / scale.float().clamp(min=torch.finfo(torch.half).tiny)).round().clamp(-CENTRE, CENTRE - 1)
-    return Packed(join_nibbles((codes + CENTRE).to(torch.uint8).flatten(-2)), scale[..., 0])
+    scale = (groups.abs().amax(-1, keepdim=True) / largest_code).half()
+    codes = (groups / scale.float().clamp(min=torch.finfo(torch.half).tiny)).round()
+    codes = codes.clamp(-largest_code - 1, largest_code).flatten(-2)
+    if bits == 8:
+        return Packed(codes.to(torch.int8), scale[..., 0])
+    return Packed(join_nibbles((codes + CENTRE).to(torch.uint8)), scale[..., 0])
 
 
 def collect(tensors: dict[str, Tensor]) -> dict[str, Packed | Tensor]:

