@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from functools import cache
+from threading import Lock
 
 from ming_omni.speech.english_names import (
     ABBREVIATIONS,
@@ -29,12 +30,20 @@ LATIN_MARKS = str.maketrans("，。！？：；（）～“”‘’、", ",.!?:
 NUMBER = r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|(?<![A-Za-z])\.\d+"
 # A minus is a sign only where nothing stands before it.
 SIGNED = rf"(?:(?<![\w.)\]])[-−])?(?:{NUMBER})"
+_importing = Lock()
 
 
 @cache
 def _inflect():
-    import inflect
+    import typeguard
 
+    with _importing:
+        # inflect has its own source rewritten to check types, which takes eight seconds; nobody here needs that.
+        checked, typeguard.typechecked = typeguard.typechecked, lambda function: function
+        try:
+            import inflect
+        finally:
+            typeguard.typechecked = checked
     return inflect.engine()
 
 
