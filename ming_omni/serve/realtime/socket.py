@@ -14,6 +14,7 @@ from ming_omni.ming import Ming
 from ming_omni.serve.capabilities import capabilities
 from ming_omni.serve.door import Refused, check_model, check_running, describe, error
 from ming_omni.serve.realtime.session import MOST_RESPONSES, Caps, Session
+from ming_omni.speech import normalize
 
 PROTOCOL = "realtime"
 """What browsers name beside their key: `new WebSocket(url, ["realtime", "openai-insecure-api-key.KEY"])`."""
@@ -41,6 +42,8 @@ def router(ming: Ming, lounge: Lounge, inside: set[int]) -> APIRouter:
             await socket.send_denial_response(refusal)
             return
         await socket.accept(PROTOCOL if PROTOCOL in socket.scope["subprotocols"] else None)
+        if can_speak:
+            threads.submit(warm, ming)
         user = socket.client.host if socket.client else ""
         session = Session(ming, reader, lounge.caps, socket.send_text, threads, can_speak, user)
         lounge.sessions.add(session)
@@ -66,6 +69,13 @@ def router(ming: Ming, lounge: Lounge, inside: set[int]) -> APIRouter:
         return None
 
     return routes
+
+
+def warm(ming: Ming) -> None:
+    """Load what the first spoken answer would wait for: the talker, and how numbers are read."""
+    _ = ming.speaker
+    for text in ("1", "一"):
+        normalize.spoken(text)
 
 
 async def receive(socket: WebSocket) -> str | None:
