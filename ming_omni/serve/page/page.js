@@ -33,11 +33,11 @@ $("theme").onclick = () => {
 };
 if (localStorage.theme) root.dataset.theme = localStorage.theme;
 
-for (const id of ["system", "temperature", "max-tokens", "key"]) {
+for (const id of ["system", "temperature", "max-tokens", "api-key"]) {
   $(id).value = localStorage[id] ?? "";
   $(id).onchange = () => { localStorage[id] = $(id).value; };
 }
-$("key").addEventListener("change", () => location.reload());
+$("api-key").addEventListener("change", () => location.reload());
 $("settings-open").onclick = () => $("settings").showModal();
 
 // ---- files from anywhere, and Escape ----

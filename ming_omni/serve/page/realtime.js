@@ -10,7 +10,7 @@ export class Realtime {
     url.protocol = url.protocol.replace("http", "ws");
     url.hash = "";
     // A browser cannot send headers here; this is how OpenAI's clients pass a key.
-    this.socket = new WebSocket(url, localStorage.key ? ["realtime", `openai-insecure-api-key.${localStorage.key}`] : []);
+    this.socket = new WebSocket(url, localStorage["api-key"] ? ["realtime", `openai-insecure-api-key.${localStorage["api-key"]}`] : []);
     this.socket.onmessage = ({ data }) => {
       const event = JSON.parse(data);
       handlers[event.type]?.(event);

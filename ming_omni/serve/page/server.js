@@ -15,7 +15,7 @@ export async function call(path, { body, method = body ? "POST" : "GET", signal 
   const isForm = body instanceof FormData;
   const headers = {};
   if (body && !isForm) headers["Content-Type"] = "application/json";
-  if (localStorage.key) headers.Authorization = `Bearer ${localStorage.key}`;
+  if (localStorage["api-key"]) headers.Authorization = `Bearer ${localStorage["api-key"]}`;
   let response;
   try {
     response = await fetch(path, { method, headers, signal, body: isForm || !body ? body : JSON.stringify(body) });

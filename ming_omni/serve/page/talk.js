@@ -13,6 +13,7 @@ import { voice } from "./voices.js";
 
 const SILENCE_MS = 500;     // that end a turn
 const FRAME_EVERY_MS = 1500; // while somebody speaks
+const MOST_TOKENS = 4096;   // of one answer, as the events have it
 
 export function start(panel) {
   const part = (name) => panel.querySelector(`.${name}`);
@@ -28,7 +29,7 @@ export function start(panel) {
     showButtons();
     state("Connecting …");
     try {
-      now.player = new Player(RATE_HZ, () => now === call && !now.answer?.isOpen && state("Listening"));
+      now.player = new Player(RATE_HZ, () => now === call && !now.answer?.isOpen && rest());
       now.socket = new Realtime(handlers, () => now === call && end("The conversation was cut off."));
       await now.socket.opened;
       now.socket.send("session.update", { session: session() });
@@ -42,16 +43,20 @@ export function start(panel) {
   }
 
   function session() {
-    const format = { type: "audio/pcm", rate: RATE_HZ };
+    const format = { type: "audio/pcm", rate: RATE_HZ }, [system, most] = ["system", "max-tokens"].map(setting);
     return {
       type: "realtime",
       output_modalities: [can("speech_out") ? "audio" : "text"],
+      ...(system && { instructions: system }),
+      ...(most && { max_output_tokens: Math.min(Number(most), MOST_TOKENS) }),
       audio: {
         input: { format, transcription: {}, turn_detection: { type: "server_vad", silence_duration_ms: SILENCE_MS } },
-        output: { format, voice: voice() || undefined },
+        output: { format, voice: voice() },
       },
     };
   }
+
+  const setting = (id) => document.getElementById(id).value.trim();
 
   function end(reason) {
     const last = call;
@@ -86,7 +91,7 @@ export function start(panel) {
 
   const handlers = {
     "input_audio_buffer.speech_started"({ item_id }) {
-      interrupt();
+      interrupt(true);
       state("You are speaking");
       entry(item_id, "user");
       look();
@@ -103,6 +108,14 @@ export function start(panel) {
     },
     "conversation.item.input_audio_transcription.completed"({ item_id, transcript }) {
       fill(entry(item_id, "user"), transcript);
+      if (!transcript) note(entry(item_id, "user"), "not understood");
+    },
+    "conversation.item.input_audio_transcription.failed"({ item_id }) {
+      fill(entry(item_id, "user"), "");
+      note(entry(item_id, "user"), "not understood");
+    },
+    "conversation.item.deleted"({ item_id }) {
+      if (call.entries.has(item_id)) note(call.entries.get(item_id), "no longer remembered");
     },
     "response.output_item.added"({ item }) {
       if (item.type !== "message") return;
@@ -120,11 +133,11 @@ export function start(panel) {
       state("Speaking");
     },
     "response.done"({ response }) {
-      if (call.answer) call.answer.isOpen = false;
-      if (!call.player.isPlaying) state("Listening");
+      const answer = call.entries.get(response.output[0]?.id);
+      if (answer) answer.isOpen = false;
       if (response.status === "failed") put(problem, sentence(response.status_details?.error?.message ?? "the answer failed"));
-      if (response.status === "incomplete") note(call.answer, "cut at the limit");
-      showButtons();
+      if (response.status === "incomplete" && answer) note(answer, "cut at the limit");
+      if (answer === call.answer && !call.player.isPlaying) rest();
     },
     // The server has cut its own record of the answer to what was heard: the page shows the same.
     "conversation.item.truncated"({ item_id }) {
@@ -149,17 +162,24 @@ export function start(panel) {
     return (passed / 1000).toFixed(2);
   }
 
-  function interrupt() {
+  function interrupt(bySpeech) {
+    if (!isAnswering()) return;
     const { answer, player, socket } = call;
-    if (!answer || (!answer.isOpen && !player.isPlaying)) return;
     const seconds = player.stop();
-    if (answer.isOpen) socket.send("response.cancel");
+    // Where speech interrupts, the server has ended the answer by itself; what was heard of it only this page knows.
     if (answer.hasSounded) {
-      const audio_end_ms = Math.round(1000 * seconds);
+      const audio_end_ms = Math.floor(1000 * seconds);
       socket.send("conversation.item.truncate", { item_id: answer.id, content_index: 0, audio_end_ms });
-    }
+    } else if (!bySpeech) socket.send("response.cancel");
     Object.assign(answer, { isCut: true, isOpen: false });
     note(answer, "interrupted");
+    rest();
+  }
+
+  const isAnswering = () => Boolean(call?.answer && (call.answer.isOpen || call.player.isPlaying));
+
+  // Nothing is to be said any more.
+  function rest() {
     call.answer = null;
     state("Listening");
     showButtons();
@@ -205,7 +225,7 @@ export function start(panel) {
     const hadFocus = part("act").contains(document.activeElement);
     part("begin").hidden = Boolean(call);
     part("end").hidden = part("mute").hidden = !call;
-    part("interrupt").hidden = !call?.answer;
+    part("interrupt").hidden = !isAnswering();
     part("see").setAttribute("aria-pressed", String(camera.isOn));
     if (hadFocus && document.activeElement === document.body) (call ? part("end") : part("begin")).focus();
   }
@@ -214,7 +234,7 @@ export function start(panel) {
 
   part("begin").onclick = begin;
   part("end").onclick = () => end();
-  part("interrupt").onclick = interrupt;
+  part("interrupt").onclick = () => interrupt(false);
   part("mute").onclick = () => {
     const isMuted = part("mute").ariaPressed !== "true";
     part("mute").ariaPressed = String(isMuted);
@@ -236,7 +256,7 @@ export function start(panel) {
   return {
     stop() {
       if (!call) return;
-      if (call.answer && (call.answer.isOpen || call.player.isPlaying)) interrupt();
+      if (isAnswering()) interrupt(false);
       else end();
     },
   };

@@ -7,10 +7,11 @@ import { label, problemOf, put } from "./say.js";
 import { call } from "./server.js";
 
 const lists = [...document.querySelectorAll("select.voices")];
+const OWN = "default"; // as the server names the talker's own voice
 const answering = document.getElementById("voice");
 
-// Who answers in the chat and in conversations.
-export const voice = () => answering.value;
+// Who answers in the chat and in conversations; nothing said means the model's own voice.
+export const voice = () => answering.value === OWN ? undefined : answering.value;
 
 export function start(panel) {
   const form = document.getElementById("clone"), shelf = panel.querySelector(".shelf");
@@ -68,7 +69,7 @@ export function start(panel) {
 // The talker's own voice has no name of its own.
 function option(id, type) {
   const element = new Option(id, id);
-  if (id === "default") put(element, "The model's own");
+  if (id === OWN) put(element, "The model's own");
   else element.translate = false;
   return element;
 }

@@ -87,6 +87,8 @@ export const chinese = {
   "Thinking": "正在思考",
   "Speaking": "正在说话",
   "interrupted": "被打断",
+  "not understood": "没有听懂",
+  "no longer remembered": "已不在记忆中",
   "first sound after {seconds} s": "{seconds} 秒后发声",
   "The conversation was cut off.": "对话中断了。",
   "The server did not take the call.": "服务器没有接通。",
