@@ -152,12 +152,25 @@ class Recipe:
 
 def read(path: str | Path, sets: list[str] | tuple[str, ...] = ()) -> Recipe:
     """A file, or the name of one that comes with the package; then `name=value` for each of `sets`."""
+    file = find(path, RECIPES)
+    recipe = build(Recipe, tables(file, sets))
+    recipe.name = recipe.name or file.stem
+    return recipe
+
+
+def find(path: str | Path, folder: Path) -> Path:
+    """The file itself, or the recipe of that name in the folder."""
     file = Path(path)
     if not file.is_file():
-        file = RECIPES / f"{path}.toml"
+        file = folder / f"{path}.toml"
     if not file.is_file():
-        known = ", ".join(sorted(recipe.stem for recipe in RECIPES.glob("*.toml")))
+        known = ", ".join(sorted(recipe.stem for recipe in folder.glob("*.toml")))
         raise InputError(f"{path} is neither a file nor a recipe; recipes are {known}")
+    return file
+
+
+def tables(file: Path, sets: list[str] | tuple[str, ...] = ()) -> dict[str, Any]:
+    """What a file says, then `name=value` for each of `sets`, as nested tables."""
     try:
         values = tomllib.loads(file.read_text())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -167,9 +180,7 @@ def read(path: str | Path, sets: list[str] | tuple[str, ...] = ()) -> Recipe:
         if not equals:
             raise InputError(f"--set takes name=value, not {text!r}")
         _put(values, name.strip(), _value(value.strip()))
-    recipe = build(Recipe, values)
-    recipe.name = recipe.name or file.stem
-    return recipe
+    return values
 
 
 def build(kind: type, values: dict[str, Any], where: str = "", base: Any = None) -> Any:

@@ -1,0 +1,235 @@
+"""A model, and batches of pictures, films, speech and text on its device -> losses; what learns, at which rate.
+
+Two helpers learn beside the model and are thrown away afterwards: one names what each cell of a picture shows from its
+token alone, one spells what is heard from the audio tokens alone (CTC). Both tell the encoders what to keep long before
+the thinker has learned to look or listen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ming_omni.data.films import FRAMES
+from ming_omni.inputs.processor import MingProcessor
+from ming_omni.model.moe import MoE
+from ming_omni.model.omni import MingForConditionalGeneration
+from ming_omni.train.senses import balancing, ears, eyes
+from ming_omni.train.senses.network import Network, Rows, Thought, one_hot
+from ming_omni.train.senses.pictures import NOTHING
+from ming_omni.train.senses.rows import Batch
+from ming_omni.train.senses.settings import Settings
+
+
+@dataclass
+class Sizes:
+    """What the batches are about."""
+
+    still_grid: tuple[int, int, int]
+    still_sizes: list[tuple[int, int]]
+    film_grid: tuple[int, int, int]
+    cells: dict[str, int]
+    """How many things, colours and letters a cell may show."""
+    letters: int
+    """How many letters may be heard, the blank not counted."""
+
+
+class Learner(nn.Module):
+    def __init__(self, model: MingForConditionalGeneration, processor: MingProcessor, settings: Settings, sizes: Sizes):
+        super().__init__()
+        self.model, self.settings, self.sizes = model, settings, sizes
+        self.image_processor = processor.image_processor
+        self.network = Network(model.thinker, settings.learn.rank)
+        self.eyes, self.ears = eyes.Eyes(model.vision), ears.Ears(model.audio)
+        merged, width = model.config.vision.out_hidden_size, model.config.thinker.hidden_size
+        self.cells = nn.ModuleDict({name: nn.Linear(merged, size) for name, size in sizes.cells.items()})
+        self.letters = nn.Linear(width, sizes.letters + 1)
+        self.groups = self._choose()
+        self.biases: balancing.Biases | None = None
+        self.loads: Tensor | None = None
+
+    # What learns.
+
+    def _choose(self) -> dict[str, list[nn.Parameter]]:
+        """Freeze everything, then wake what learns, in groups of one rate; frozen matrices are rounded to bf16."""
+        model, learn = self.model, self.settings.learn
+        self.requires_grad_(False)
+        mixtures = [layer.mlp for layer in model.thinker.layers if isinstance(layer.mlp, MoE)]
+        groups = {
+            "vision": list(model.vision.parameters()),
+            "projector": list(model.audio.projector.parameters()),
+            "experts": [p for moe in mixtures for p in moe.experts.parameters()],
+            "routers": [router.weight for moe in mixtures for router in moe.routers.values()],
+            "low_rank": list(self.network.low_rank.parameters()),
+            "heads": [*self.cells.parameters(), *self.letters.parameters()],
+        }
+        if learn.audio_layers:
+            late = model.audio.layers[-learn.audio_layers :]
+            groups["audio"] = [*late.parameters(), *model.audio.norm.parameters()]
+        for parameters in groups.values():
+            for parameter in parameters:
+                parameter.requires_grad_(True)
+        return groups
+
+    def names(self) -> dict[str, nn.Parameter]:
+        """Everything that training changes, by the names under which it is exported; the helpers are left out."""
+        found = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
+        found |= {
+            name: p for name, p in self.model.named_parameters() if name.endswith(".bias") and ".routers." in name
+        }
+        for place, added in self.network.low_rank.items():
+            layer, _, matrix = place.partition("_")
+            for part in ("a", "b"):
+                found[f"thinker.layers.{layer}.attention.{matrix}.lora_{part}"] = getattr(added, part)
+        return found
+
+    def to_device(self, device: torch.device) -> None:
+        """What is frozen becomes bf16 on a GPU; what learns stays fp32."""
+        self.to(device)
+        if device.type == "cuda":
+            for parameter in self.parameters():
+                if not parameter.requires_grad:
+                    parameter.data = parameter.data.to(torch.bfloat16)
+        self.biases = balancing.Biases(self.model.thinker)
+
+    @contextmanager
+    def merged(self) -> Iterator[MingForConditionalGeneration]:
+        """The model as others use it: low-rank additions inside its matrices, as long as the block lasts."""
+        kept = {}
+        with torch.no_grad():
+            for place, added in self.network.low_rank.items():
+                layer, _, matrix = place.partition("_")
+                linear = getattr(self.model.thinker.layers[int(layer)].attention, matrix)
+                kept[place] = linear, linear.weight.data
+                linear.weight.data = (linear.weight.float() + added.product()).to(linear.weight.dtype)
+        try:
+            yield self.model
+        finally:
+            for linear, weight in kept.values():
+                linear.weight.data = weight
+
+    # Losses.
+
+    def autocast(self) -> torch.autocast:
+        """For the encoders and helpers, whose weights are fp32; the thinker chooses its own types."""
+        device = self.letters.weight.device.type
+        return torch.autocast(device, torch.bfloat16, enabled=device == "cuda")
+
+    def forward(
+        self, kind: str, rows: Rows, asked: Tensor, answers: Tensor, media: dict[str, Tensor]
+    ) -> dict[str, Tensor]:
+        return getattr(self, f"_{kind}")(rows, asked, answers, media)
+
+    def _pictures(self, rows: Rows, asked: Tensor, answers: Tensor, media: dict[str, Tensor]) -> dict[str, Tensor]:
+        patches = eyes.still_patches(media["pictures"], self.sizes.still_sizes, self.image_processor)
+        return self._look("pictures", rows, asked, answers, media, patches, self.sizes.still_grid)
+
+    def _films(self, rows: Rows, asked: Tensor, answers: Tensor, media: dict[str, Tensor]) -> dict[str, Tensor]:
+        size = tuple(n * self.image_processor.patch_size for n in self.sizes.film_grid[1:])
+        patches = eyes.film_patches(media["pictures"], size, FRAMES, self.image_processor)
+        return self._look("films", rows, asked, answers, media, patches, self.sizes.film_grid)
+
+    def _look(self, kind, rows, asked, answers, media, patches: Tensor, grid) -> dict[str, Tensor]:
+        count = len(rows.ids)
+        with self.autocast():
+            tokens, merged = self.eyes(patches, count, grid)
+            shown = {name: head(merged).flatten(0, 1) for name, head in self.cells.items()}
+        thought = self.network(rows, tokens)
+        found = self._answers(kind, thought, rows, asked, answers)
+        labels = media["cells"].long().flatten(0, -2)  # (n M, 4)
+        for number, (name, logits) in enumerate(shown.items()):
+            judged = (labels[:, number] != NOTHING).sum().clamp(min=1)
+            loss = F.cross_entropy(logits.float(), labels[:, number], ignore_index=NOTHING, reduction="sum") / judged
+            found[f"{kind}/{name}"] = self.settings.learn.cells * loss
+        return found
+
+    def _speech(self, rows: Rows, asked: Tensor, answers: Tensor, media: dict[str, Tensor]) -> dict[str, Tensor]:
+        with self.autocast():
+            with torch.set_grad_enabled(self.settings.learn.audio_layers > 0):
+                encoded = self.ears.encode(media["features"], media["frames"])
+            tokens = self.ears(encoded)
+            spread = F.layer_norm(tokens.float(), tokens.shape[-1:])
+            spelled = self.letters(spread)
+        thought = self.network(rows, tokens)
+        found = self._answers("speech", thought, rows, asked, answers)
+        if self.settings.speech.letters:
+            logits = spelled.float().log_softmax(-1).transpose(0, 1)  # (L, B, letters + 1)
+            loss = F.ctc_loss(
+                logits, media["letters"], media["tokens"], media["num_letters"], reduction="none", zero_infinity=True
+            )
+            found["speech/letters"] = self.settings.speech.letters * (loss / media["num_letters"].to(loss)).mean()
+        return found
+
+    def _texts(self, rows: Rows, asked: Tensor, answers: Tensor, media: dict[str, Tensor]) -> dict[str, Tensor]:
+        with torch.no_grad():
+            base = self.network(rows, is_base=True)
+            wanted = self.network.logits(base.hidden[asked]).float().log_softmax(-1)
+        thought = self.network(rows)
+        logits = self.network.logits(thought.hidden[asked]).float()
+        distance = F.kl_div(logits.log_softmax(-1), wanted, reduction="batchmean", log_target=True)
+        return {
+            "texts": F.cross_entropy(logits, answers),
+            "texts/likeness": self.settings.texts.likeness * distance,
+            **self._balance(thought, rows),
+        }
+
+    def _answers(self, kind: str, thought: Thought, rows: Rows, asked: Tensor, answers: Tensor) -> dict[str, Tensor]:
+        logits = self.network.logits(thought.hidden[asked]).float()
+        self.right = (logits.detach().argmax(-1) == answers).float().mean()
+        return {kind: F.cross_entropy(logits, answers), **self._balance(thought, rows)}
+
+    def _balance(self, thought: Thought, rows: Rows) -> dict[str, Tensor]:
+        settings, is_one = self.settings.balance, one_hot(rows.modality.flatten())
+        auxiliary, z, loads = balancing.costs(thought.logits, thought.chosen, is_one, settings.auxiliary)
+        self.loads = loads if self.loads is None else self.loads + loads
+        return {"balance/auxiliary": auxiliary, "balance/z": settings.z_loss * z}
+
+
+def on_device(batch: Batch, device: torch.device, store: Tensor | None, num_mel_bins: int) -> tuple:
+    """A batch -> the arguments of `Learner`: tensors on the device, sounds as mel frames."""
+
+    def put(array, dtype: torch.dtype) -> Tensor:
+        tensor = torch.from_numpy(array).to(dtype)
+        return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+
+    rows = Rows(
+        put(batch.ids, torch.long),
+        put(batch.source, torch.long),
+        put(batch.places, torch.long),
+        put(batch.modality, torch.long),
+        None if batch.segment is None else put(batch.segment, torch.long),
+    )
+    media: dict[str, Tensor] = {}
+    if batch.kind == "speech" and batch.media:
+        media = _sounds(batch, store, put, num_mel_bins)
+    elif batch.media:
+        media = {"pictures": put(batch.media["pictures"], torch.uint8), "cells": put(batch.media["cells"], torch.long)}
+    return batch.kind, rows, put(batch.asked, torch.long), put(batch.answers, torch.long), media
+
+
+def _sounds(batch: Batch, store: Tensor, put, num_mel_bins: int) -> dict[str, Tensor]:
+    found = batch.media
+    quarter = ears.SAMPLE_RATE_HZ // 4  # few different sizes, so that memory is used again
+    size = -(-int(found["length"].max()) // quarter) * quarter
+    starts, lengths, new = (put(found[name], torch.long) for name in ("starts", "lengths", "length"))
+    samples = ears.samples_of(store, starts, lengths, put(found["speed"], torch.float64), new, size)
+    treatments = ears.Treatments(
+        *(
+            put(found[name], torch.bool if name == "is_telephone" else torch.float32)
+            for name in ears.Treatments.__annotations__
+        )
+    )
+    samples = ears.treat(samples, new, treatments)
+    return {
+        "features": ears.log_mels(samples, new, num_mel_bins),
+        "frames": ears.num_frames(new),
+        "letters": put(found["letters"], torch.long),
+        # The lengths stay on the host: the loss asks for them there.
+        "tokens": torch.from_numpy(found["tokens"]),
+        "num_letters": torch.from_numpy(found["num_letters"]),
+    }

@@ -1,0 +1,183 @@
+"""Settings -> a trained model, on one GPU in a given time: checks, then steps, looks, saves; pieces to carry away.
+
+    python -m ming_omni.train.senses.run nano_understanding --output /tmp/run --pieces $OUT --for 560 --set model=/tmp/nano-start
+
+Called again with the same output it goes on. The learning rate follows the seconds of training, not the steps, so that
+the run ends annealed whatever its speed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ming_omni.train.senses import checks, states
+from ming_omni.train.senses.bench import Bench, build
+from ming_omni.train.senses.learner import on_device
+from ming_omni.train.senses.settings import Settings, read
+from ming_omni.train.senses.workers import Ahead
+
+LOG = "log.jsonl"
+RESERVE_SECONDS = 12.0
+"""Left at the end of a call for saving and exporting."""
+
+
+def kinds_of(step: int, settings: Settings) -> list[str]:
+    """What a step reads."""
+    return [kind for kind, every in vars(settings.mixture).items() if every and step % every == 0]
+
+
+def rate_factor(settings: Settings, seconds: float, step: int) -> float:
+    """Rises over the first steps of this optimiser, then falls with the time that has gone by; zero at its end."""
+    warm = min(1.0, (step + 1) / max(1, settings.learn.warmup_steps))
+    return warm * 0.5 * (1 + math.cos(math.pi * min(1.0, seconds / settings.seconds)))
+
+
+def make_optimizer(bench: Bench) -> torch.optim.Optimizer:
+    learn = bench.settings.learn
+    groups = []
+    for name, parameters in bench.learner.groups.items():
+        for decays in (True, False):
+            chosen = [p for p in parameters if (p.dim() > 1) == decays]
+            if chosen:
+                rate = getattr(learn, name)
+                decay = learn.weight_decay if decays else 0.0
+                groups.append({"params": chosen, "lr": rate, "weight_decay": decay, "rate": rate})
+    return torch.optim.AdamW(groups, betas=tuple(learn.betas), fused=True)
+
+
+def step(bench: Bench, optimizer: torch.optim.Optimizer, batches: list[tuple]) -> dict[str, Tensor]:
+    """Learn from batches on the device. Nothing here waits for it; a gradient that is not finite changes nothing."""
+    learner, losses = bench.learner, {}
+    for batch in batches:
+        found = learner(*batch)
+        torch.stack([value.float() for value in found.values()]).sum().backward()
+        for name, value in found.items():
+            losses[name] = losses.get(name, 0) + value.detach().float()
+        if batch[0] != "texts":
+            losses[f"right/{batch[0]}"] = learner.right
+    parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+    norm = torch.nn.utils.clip_grad_norm_(parameters, bench.settings.learn.clip_norm)
+    is_bad = (~torch.isfinite(norm)).float()
+    optimizer.found_inf = is_bad  # the fused step leaves everything as it is
+    optimizer.step()
+    optimizer.zero_grad()
+    learner.biases.move(learner.loads, bench.settings.balance.bias_rate)
+    bench.loads += learner.loads
+    learner.loads = None
+    return losses | {"gradient_norm": norm, "skipped": is_bad}
+
+
+def train(
+    settings: Settings, output: Path, pieces: Path | None, seconds: float, start_from: list[Path]
+) -> dict[str, Any]:
+    """seconds: of this call, everything included; returns the facts at its end."""
+    called = time.perf_counter()
+    output.mkdir(parents=True, exist_ok=True)
+    bench = build(settings, output)
+    optimizer = make_optimizer(bench)
+    facts = states.restore(output, bench.learner, optimizer) or {"step": 0, "seconds": 0.0, "calls": 0, "warm_from": 0}
+    if start_from and not facts["step"]:
+        facts |= states.start_from(start_from, bench.learner)
+        facts["warm_from"] = facts["step"]
+    facts["calls"] += 1
+    bench.start_feed(facts["calls"])
+    log = (output / LOG).open("a")
+
+    def write(row: dict[str, Any]) -> None:
+        log.write(json.dumps({"step": facts["step"], "seconds": round(facts["seconds"], 2), **row}) + "\n")
+        log.flush()
+        print(summary(facts, row), flush=True)
+
+    write({"event": "checked", **checks.check(bench), "setup_seconds": time.perf_counter() - called})
+    number = iter(range(facts["step"], 1 << 60))
+    ahead = Ahead(partial(_read, bench, number))
+    last_save = last_look = began = time.perf_counter()
+    before, pending, sums, tokens = facts["seconds"], [], {}, 0
+    logged = before
+    try:
+        while facts["seconds"] < settings.seconds and time.perf_counter() - called < seconds - RESERVE_SECONDS:
+            batches = ahead.next()
+            factor = rate_factor(settings, facts["seconds"], facts["step"] - facts["warm_from"])
+            for group in optimizer.param_groups:
+                group["lr"] = group["rate"] * factor
+            losses = step(bench, optimizer, batches)
+            tokens += settings.tokens * len(batches)
+            pending.append(bench.mark())
+            if len(pending) > 2:
+                pending.pop(0)()  # never more than two steps ahead of the device
+            for name, value in losses.items():
+                total, count = sums.get(name, (0, 0))
+                sums[name] = total + value, count + 1
+            facts["step"] += 1
+            facts["seconds"] = before + time.perf_counter() - began
+            if facts["step"] % settings.log_every == 0:
+                elapsed = facts["seconds"] - logged
+                row = {name: float(total) / count for name, (total, count) in sums.items()}
+                row |= bench.take_violations() | {"rate": factor, "tokens_per_second": tokens / max(elapsed, 1e-9)}
+                row |= {f"ready/{kind}": count for kind, count in bench.feed.waiting().items()}
+                write(row)
+                sums, tokens, logged = {}, 0, facts["seconds"]
+            now = time.perf_counter()
+            if now - last_look > settings.look_seconds:
+                write({"event": "look", **bench.look()})
+                last_look = time.perf_counter()
+                facts["seconds"] = before + last_look - began
+            if now - last_save > settings.save_seconds:
+                states.save(output, bench.learner, optimizer, facts)
+                last_save = time.perf_counter()
+        facts["is_over"] = facts["seconds"] >= settings.seconds
+        bench.wait()
+        states.save(output, bench.learner, optimizer, facts)
+        write({"event": "look", **bench.look()})
+        if pieces is not None:
+            states.export(pieces, bench.learner, facts)
+    finally:
+        ahead.close()
+        bench.feed.close()
+        log.close()
+    if pieces is not None:
+        (pieces / LOG).write_text((output / LOG).read_text())
+    return facts
+
+
+def _read(bench: Bench, number: Iterator[int]) -> list[tuple]:
+    """The batches of the next step, on the device."""
+    return [
+        on_device(bench.feed.next(kind), bench.device, bench.store, bench.num_mel_bins)
+        for kind in kinds_of(next(number), bench.settings)
+    ]
+
+
+def summary(facts: dict[str, Any], row: dict[str, Any]) -> str:
+    """One line for a person."""
+    shown = {name: value for name, value in row.items() if isinstance(value, int | float) and "/worst" not in name}
+    figures = " ".join(f"{name} {value:.4g}" for name, value in shown.items())
+    return f"{facts['step']:6d} {facts['seconds']:6.1f} s  {row.get('event', '')} {figures}"
+
+
+def main(arguments: list[str] | None = None, train: Callable = train) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("recipe", help="a file, or the name of one beside this module")
+    parser.add_argument("--output", type=Path, required=True, help="the run's folder; called again, it goes on")
+    parser.add_argument("--pieces", type=Path, help="where what was trained is written in small files")
+    parser.add_argument("--for", type=float, default=1e9, dest="seconds", help="seconds of this call")
+    parser.add_argument("--start-from", type=Path, nargs="*", default=[], help="pieces of another machine's run")
+    parser.add_argument("--set", action="append", default=[], dest="sets", metavar="NAME=VALUE")
+    given = parser.parse_args(arguments)
+    print(
+        json.dumps(train(read(given.recipe, given.sets), given.output, given.pieces, given.seconds, given.start_from))
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""A run <-> files: everything, to go on where it stopped on this machine; what was trained, in pieces that travel.
+
+Pieces hold bf16 tensors, and the routed experts in 8 bits with a scale for 64 weights (`packed`): they ship in 4.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ming_omni.errors import InputError
+from ming_omni.packed import pack, unpack
+from ming_omni.train.senses.learner import Learner
+
+STATE = "state.pt"
+PIECE_BYTES = 15 << 20
+GROUP = 64
+"""Weights of an expert that share a scale."""
+
+
+def save(folder: Path, learner: Learner, optimizer: torch.optim.Optimizer, facts: dict[str, Any]) -> None:
+    """facts: step, seconds of training so far, numbers of the next batches."""
+    part = folder / f"{STATE}.part"
+    trained = {name: p.data for name, p in learner.named_parameters() if p.requires_grad}
+    state = {"trained": trained, "biases": learner.biases.values, "optimizer": optimizer.state_dict(), "facts": facts}
+    torch.save(state, part)
+    os.replace(part, folder / STATE)
+
+
+def restore(folder: Path, learner: Learner, optimizer: torch.optim.Optimizer) -> dict[str, Any] | None:
+    """The facts of the last save; None where there is none."""
+    path = folder / STATE
+    if not path.is_file():
+        return None
+    state = torch.load(path, map_location=learner.biases.values.device, weights_only=True)
+    parameters = dict(learner.named_parameters())
+    with torch.no_grad():
+        for name, value in state["trained"].items():
+            parameters[name].copy_(value)
+        learner.biases.values.copy_(state["biases"])
+    optimizer.load_state_dict(state["optimizer"])
+    return state["facts"]
+
+
+def export(folder: Path, learner: Learner, facts: dict[str, Any]) -> list[Path]:
+    """trained-0.safetensors, ...: what training changed, each small enough to be fetched."""
+    folder.mkdir(parents=True, exist_ok=True)
+    stored: dict[str, Tensor] = {}
+    for name, parameter in learner.names().items():
+        value = parameter.detach().float().cpu()
+        if ".experts." in name:
+            stored |= pack(value, min(GROUP, value.shape[-1]), bits=8).named(name)
+        else:
+            stored[name] = value if ".routers." in name else value.to(torch.bfloat16)
+    for name, head in (*learner.cells.named_parameters(prefix="cells"), *learner.letters.named_parameters("letters")):
+        if facts.get("is_over"):
+            break  # the helpers are of no use any more
+        stored[f"helpers.{name}"] = head.detach().to(torch.bfloat16).cpu()
+    pieces: list[dict[str, Tensor]] = [{}]
+    for name, value in stored.items():
+        if sum(t.nbytes for t in pieces[-1].values()) + value.nbytes > PIECE_BYTES and pieces[-1]:
+            pieces.append({})
+        pieces[-1][name] = value.contiguous()
+    paths = []
+    for number, piece in enumerate(pieces):
+        paths.append(folder / f"trained-{number}.safetensors")
+        save_file(piece, paths[-1], metadata={"facts": json.dumps(facts)})
+    return paths
+
+
+def join(pieces: Iterable[Path], output: Path) -> dict[str, Any]:
+    """Pieces as they came back -> one trained.safetensors with float tensors; returns the facts of the run."""
+    stored, facts = _read(pieces)
+    tensors = {name: value for name, value in unpack(stored) if not name.startswith("helpers.")}
+    save_file(tensors, output, metadata={"facts": json.dumps(facts)})
+    return facts
+
+
+@torch.no_grad()
+def start_from(pieces: Iterable[Path], learner: Learner) -> dict[str, Any]:
+    """Go on with what another machine has trained, the optimiser anew; returns the facts of that run."""
+    stored, facts = _read(pieces)
+    wanted = learner.names()
+    helpers = (*learner.cells.named_parameters(prefix="cells"), *learner.letters.named_parameters("letters"))
+    wanted |= {f"helpers.{name}": head for name, head in helpers}
+    found = dict(unpack(stored))
+    if missing := [name for name in wanted if name not in found and not name.startswith("helpers.")]:
+        raise InputError(f"the pieces lack {missing[0]} and {len(missing) - 1} more tensors that learn here")
+    for name, value in found.items():
+        if name in wanted:
+            wanted[name].copy_(value)
+    return facts
+
+
+def _read(pieces: Iterable[Path]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    stored, facts = {}, {}
+    for path in pieces:
+        with safe_open(path, "pt") as file:
+            stored |= {name: file.get_tensor(name) for name in file.keys()}
+            facts = json.loads(file.metadata()["facts"])
+    if not stored:
+        raise InputError("there are no pieces to join")
+    return stored, facts
