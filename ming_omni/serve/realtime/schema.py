@@ -8,7 +8,8 @@ from pydantic import Field, model_validator
 
 from ming_omni.converse.wires import WIRES, Wire
 from ming_omni.errors import InputError
-from ming_omni.serve.schema import Body
+from ming_omni.serve.schema import Body, VoiceName
+from ming_omni.transcribe.context import Context
 
 MOST_TOKENS = 4096
 """Of one answer, as in OpenAI's API."""
@@ -59,6 +60,11 @@ class Transcription(Body):
     prompt: str = ""
     keywords: list[str] = Field(default_factory=list)
 
+    @property
+    def context(self) -> Context:
+        """All that the settings say about what will be said."""
+        return Context("", self.keywords, self.prompt)
+
 
 class AudioInput(Body):
     without: ClassVar[dict[str, tuple]] = {"noise_reduction": ()}
@@ -69,12 +75,8 @@ class AudioInput(Body):
 
 class AudioOutput(Body):
     format: AudioFormat = Field(default_factory=AudioFormat)
-    voice: str | dict[Literal["id"], str] | None = None
+    voice: VoiceName = None
     speed: float = Field(1.0, ge=0.25, le=1.5)
-
-    @property
-    def voice_name(self) -> str | None:
-        return self.voice["id"] if isinstance(self.voice, dict) else self.voice
 
 
 class SessionAudio(Body):
@@ -154,7 +156,7 @@ class Reference(Body):
 
 class ResponseOutput(Body):
     format: AudioFormat | None = None
-    voice: str | dict[Literal["id"], str] | None = None
+    voice: VoiceName = None
 
 
 class ResponseAudio(Body):

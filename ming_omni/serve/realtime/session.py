@@ -17,9 +17,8 @@ import numpy as np
 from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 
-from ming_omni.converse.ears import Ears, Manners, Started, Stopped
+from ming_omni.converse.ears import Ears, Started, Stopped
 from ming_omni.converse.memory import (
-    Bounds,
     Content,
     Item,
     Memory,
@@ -34,7 +33,8 @@ from ming_omni.ming import Ming
 from ming_omni.serve.door import Refused
 from ming_omni.serve.realtime import schema, views
 from ming_omni.serve.realtime.outbox import Outbox, new_id
-from ming_omni.serve.realtime.response import Reason, Response, Settings, fault
+from ming_omni.serve.realtime.response import Reason, Response, fault
+from ming_omni.serve.realtime.setup import Setup
 from ming_omni.serve.realtime.transcribing import Transcribing
 from ming_omni.serve.schema import sentence
 from ming_omni.transcribe.voice import voice_detector
@@ -73,20 +73,15 @@ class Session:
         caps: Caps,
         send: Callable[[str], Awaitable[None]],
         threads: Executor,
-        can_speak: bool,
+        able: list[str],
         user: str,
     ):
-        self.ming, self.reader, self.caps, self.threads, self.can_speak = ming, reader, caps, threads, can_speak
+        self.ming, self.reader, self.caps, self.threads = ming, reader, caps, threads
         self.user = user
         self.id, self.conversation_id = new_id("sess"), new_id("conv")
         self.outbox = Outbox(send, caps.unsent_bytes, caps.stuck_seconds)
         self.memory = Memory(reader)
-        self.settings = schema.Session(
-            type="realtime",
-            model=ming.name,
-            output_modalities=["audio" if can_speak else "text"],
-            audio={"input": {"turn_detection": {"type": "server_vad"}}},
-        )
+        self.setup = Setup(ming, able)
         self.transcribing = Transcribing(ming, self.outbox, threads, user)
         self.responses: dict[Response, asyncio.Task] = {}
         self.last: Response | None = None
@@ -94,8 +89,8 @@ class Session:
         self.started_at = self.active_at = time.monotonic()
         self._lock = asyncio.Lock()  # one event, or one timeout, at a time
         self._exit = ExitStack()
-        self.ears = Ears(self._exit.enter_context(voice_detector()), self._manners())
-        self.inlet = Inlet(self._wire)
+        self.ears = Ears(self._exit.enter_context(voice_detector()), self.setup.manners)
+        self.inlet = Inlet(self.setup.wire)
         self._next_item_id = new_id("item")
         self._is_waiting = False  # for the user, since the last answer
 
@@ -181,8 +176,7 @@ class Session:
             case schema.BufferCommit():
                 await self._commit_buffer()
             case schema.BufferClear():
-                self.ears.clear()
-                self.inlet = Inlet(self._wire)
+                self._clear()
                 self.outbox.put("input_audio_buffer.cleared")
             case schema.ItemCreate():
                 await self._create_item(event)
@@ -191,7 +185,7 @@ class Session:
                 self.outbox.put("conversation.item.deleted", item_id=event.item_id)
             case schema.ItemRetrieve():
                 item = self.memory.get(event.item_id)
-                view = await run_in_threadpool(views.item_view, item, self._wire)
+                view = await run_in_threadpool(views.item_view, item, self.setup.wire)
                 self.outbox.put("conversation.item.retrieved", item=view)
             case schema.ItemTruncate():
                 await self._truncate(event)
@@ -200,93 +194,22 @@ class Session:
             case schema.ResponseCancel():
                 await self._cancel(event.response_id)
 
-    # Settings.
-
-    @property
-    def _wire(self):
-        return self.settings.audio.input.format.wire
-
-    @property
-    def _turns(self) -> schema.TurnDetection | None:
-        return self.settings.audio.input.turn_detection
-
-    def _manners(self) -> Manners | None:
-        if self._turns is None:
-            return None
-        turns = self._turns
-        return Manners(
-            turns.threshold,
-            turns.prefix_padding_ms / 1000,
-            turns.silence_duration_ms / 1000,
-            (turns.idle_timeout_ms or 0) / 1000,
-        )
-
-    def _view(self) -> dict[str, Any]:
-        view = self.settings.model_dump()
-        for way in view["audio"].values():
-            way["format"] = {name: value for name, value in way["format"].items() if value is not None}
-        if view["instructions"] is None:
-            view["instructions"] = self.ming.processor.template.default_system
-        expires_at = int(time.time() + self.caps.seconds - (time.monotonic() - self.started_at))
-        rest = {"id": self.id, "object": "realtime.session", "expires_at": expires_at}
-        return view | rest | {"tools": [], "tool_choice": "auto", "tracing": None, "prompt": None, "include": None}
-
     async def _update(self, changes: dict[str, Any]) -> None:
-        if changes.get("type", "realtime") != "realtime":
-            raise Refused(400, "this server has realtime sessions only", "session.type")
-        settings = schema.Session.model_validate(schema.updated(self.settings.model_dump(), changes))
-        await self._check(settings)
-        old, self.settings = self.settings, settings
-        if settings.audio.input.format != old.audio.input.format:
-            self.ears.clear()
-            self.inlet = Inlet(self._wire)
-        if settings.audio.input.turn_detection != old.audio.input.turn_detection:
-            self.ears.behave(self._manners())
+        old = self.setup.session.audio.input
+        await run_in_threadpool(self.setup.change, changes)
+        new = self.setup.session.audio.input
+        if new.format != old.format:
+            self._clear()
+        if new.turn_detection != old.turn_detection:
+            self.ears.behave(self.setup.manners)
         self.outbox.put("session.updated", session=self._view())
 
-    async def _check(self, settings: schema.Session) -> None:
-        """What the schema cannot know."""
-        name, audio = self.ming.name, settings.audio
-        if settings.model != name:
-            raise Refused(400, f"there is no model {settings.model!r} here; this server has {name!r}", "session.model")
-        self._check_output(settings.output_modalities, audio.output.voice_name)
-        if audio.input.transcription is not None:
-            if audio.input.transcription.model not in (None, name):
-                asked = audio.input.transcription.model
-                raise Refused(400, f"there is no model {asked!r} here; this server has {name!r}", "transcription.model")
-            self._check_ears()
-            await run_in_threadpool(self.transcribing.check, audio.input.transcription)
-        if isinstance(settings.truncation, schema.Retention):
-            limits, most = settings.truncation.token_limits, self._most_tokens
-            if limits and limits.post_instructions > most:
-                raise Refused(400, f"a conversation holds at most {most} tokens after its instructions", "truncation")
+    def _view(self) -> dict[str, Any]:
+        return self.setup.view(self.id, self.caps.seconds - (time.monotonic() - self.started_at))
 
-    def _check_output(self, modalities: list[str], voice: str | None) -> None:
-        if "audio" in modalities and not self.can_speak:
-            raise Refused(
-                400,
-                f'{self.ming.name} cannot speak: this model has no talker; ask for output_modalities ["text"]',
-                "output_modalities",
-            )
-        if voice is not None and (not self.can_speak or voice not in self.ming.speaker.voices):
-            raise Refused(400, f"there is no voice {voice!r} here", "voice")
-
-    def _check_ears(self) -> None:
-        if self.ming.model.audio is None:
-            raise Refused(400, f"{self.ming.name} cannot hear: this model has no audio encoder", code="cannot_hear")
-
-    @property
-    def _most_tokens(self) -> int:
-        return self.ming.engine.longest // 2
-
-    @property
-    def _bounds(self) -> Bounds:
-        truncation = self.settings.truncation
-        if not isinstance(truncation, schema.Retention):
-            return Bounds(self._most_tokens, may_forget=truncation == "auto")
-        limits = truncation.token_limits
-        most = limits.post_instructions if limits else self._most_tokens
-        return Bounds(most, retention=truncation.retention_ratio)
+    def _clear(self) -> None:
+        self.ears.clear()
+        self.inlet = Inlet(self.setup.wire)
 
     # What comes in.
 
@@ -302,19 +225,19 @@ class Session:
         self._is_waiting = False
         ms = round(1000 * event.at)
         self.outbox.put("input_audio_buffer.speech_started", audio_start_ms=ms, item_id=self._next_item_id)
-        if self._turns.interrupt_response:
+        if self.setup.turns.interrupt_response:
             await self._interrupt("turn_detected")
 
     async def _end_turn(self, event: Stopped) -> None:
         ms = round(1000 * event.at)
         self.outbox.put("input_audio_buffer.speech_stopped", audio_end_ms=ms, item_id=self._next_item_id)
         await self._commit(event.samples)
-        if self._turns.create_response:
+        if self.setup.turns.create_response:
             await self._respond(schema.ResponseBody())
 
     async def _commit_buffer(self) -> None:
         rest = self.inlet.finish()
-        if self._turns is None:
+        if self.setup.turns is None:
             list(self.ears.hear(rest))
         if self.ears.kept_seconds < SHORTEST_SECONDS:
             message = f"the buffer holds {1000 * self.ears.kept_seconds:.0f} ms of sound; a turn has 100 ms or more"
@@ -323,7 +246,7 @@ class Session:
 
     async def _commit(self, samples: np.ndarray) -> None:
         """samples (n,) at 16 kHz: what the user said becomes an item."""
-        self._check_ears()
+        self.setup.require("audio_in")
         item = Item(self._next_item_id, "user")
         self._next_item_id = new_id("item")
         item.contents.append(await run_in_threadpool(sound_content, self.reader, samples))
@@ -331,7 +254,7 @@ class Session:
         previous = self.memory.before(item)
         self.outbox.put("input_audio_buffer.committed", item_id=item.id, previous_item_id=previous)
         self._announce(item)
-        if settings := self.settings.audio.input.transcription:
+        if settings := self.setup.session.audio.input.transcription:
             self.transcribing.begin(item, item.contents[0], samples, settings)
 
     async def _create_item(self, event: schema.ItemCreate) -> None:
@@ -350,12 +273,11 @@ class Session:
                 raise Refused(
                     400, "image_url: only data: URLs are read; send the file's content as base64", "image_url"
                 )
-            if self.ming.model.vision is None:
-                raise Refused(400, f"{self.ming.name} cannot see: this model has no vision encoder", code="cannot_see")
+            self.setup.require("image_in")
             return picture_content(self.reader, part.image_url, LOW_DETAIL_PIXELS if part.detail == "low" else None)
         if part.type == "input_audio":
-            self._check_ears()
-            inlet = Inlet(self._wire)
+            self.setup.require("audio_in")
+            inlet = Inlet(self.setup.wire)
             content = sound_content(self.reader, np.concatenate([inlet.push(_bytes(part.audio)), inlet.finish()]))
             content.text = part.transcript
             return content
@@ -365,7 +287,7 @@ class Session:
         """Add an item, and forget others if need be; an item that there is no room for is not added."""
         self.memory.add(item, after)
         try:
-            gone = self.memory.forget(self._bounds)
+            gone = self.memory.forget(self.setup.bounds)
         except InputError:
             self.memory.remove(item)
             raise
@@ -397,10 +319,10 @@ class Session:
             )
         if len(self.responses) >= MOST_RESPONSES:
             raise Refused(400, f"a session has at most {MOST_RESPONSES} responses in progress")
-        settings = self._response_settings(body)
+        settings = await run_in_threadpool(self.setup.response, body, self.user)
         memory = self.memory if body.input is None else await run_in_threadpool(self._aside, body.input)
         if is_own:
-            self._tell_gone(memory.forget(self._bounds))
+            self._tell_gone(memory.forget(self.setup.bounds))
         if settings.is_spoken:
             await run_in_threadpool(lambda: self.ming.speaker)  # loaded on first use
         response = Response(
@@ -422,26 +344,6 @@ class Session:
         left = max(0, most - len(scheduler.running) - len(scheduler.waiting))
         limit = {"name": "requests", "limit": most, "remaining": left, "reset_seconds": 0.0}
         self.outbox.put("rate_limits.updated", rate_limits=[limit])
-
-    def _response_settings(self, body: schema.ResponseBody) -> Settings:
-        ours, theirs = self.settings, body.audio.output
-        modalities = body.output_modalities or ours.output_modalities
-        output = schema.AudioOutput(
-            format=theirs.format or ours.audio.output.format,
-            voice=ours.audio.output.voice if theirs.voice is None else theirs.voice,
-            speed=ours.audio.output.speed,
-        )
-        self._check_output(modalities, output.voice_name)
-        return Settings(
-            modalities == ["audio"],
-            ours.instructions if body.instructions is None else body.instructions,
-            body.max_output_tokens or ours.max_output_tokens,
-            output.format,
-            output.voice_name,
-            output.speed,
-            body.metadata,
-            self.user,
-        )
 
     def _aside(self, bodies: list[schema.Reference | schema.ItemBody]) -> Memory:
         """Items for one response only."""
@@ -492,7 +394,7 @@ class Session:
 
     async def _break_silence(self) -> None:
         """Nobody has spoken for as long as the session asked for: answer the silence."""
-        turns, response = self._turns, self.last
+        turns, response = self.setup.turns, self.last
         if not self._is_waiting or turns is None or turns.idle_timeout_ms is None or self.ears.is_hearing:
             return
         since = max(response.ended_at, response.sounds_until)

@@ -32,7 +32,7 @@ def router(ming: Ming, lounge: Lounge, inside: set[int]) -> APIRouter:
     """inside  who is being served: a server that shuts down waits for them"""
     routes = APIRouter()
     reader = Reader(ming.model, ming.processor)
-    can_speak = "speech_out" in capabilities(ming)
+    able = capabilities(ming)
     # A thread for each voice that speaks and each recording that is written down.
     threads = ThreadPoolExecutor(lounge.caps.sessions * (MOST_RESPONSES + 1), thread_name_prefix="realtime")
 
@@ -42,10 +42,10 @@ def router(ming: Ming, lounge: Lounge, inside: set[int]) -> APIRouter:
             await socket.send_denial_response(refusal)
             return
         await socket.accept(PROTOCOL if PROTOCOL in socket.scope["subprotocols"] else None)
-        if can_speak:
+        if "speech_out" in able:
             threads.submit(warm, ming)
         user = socket.client.host if socket.client else ""
-        session = Session(ming, reader, lounge.caps, socket.send_text, threads, can_speak, user)
+        session = Session(ming, reader, lounge.caps, socket.send_text, threads, able, user)
         lounge.sessions.add(session)
         inside.add(id(session))
         try:

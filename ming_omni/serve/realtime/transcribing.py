@@ -13,8 +13,6 @@ from ming_omni.ming import Ming
 from ming_omni.serve.realtime.outbox import Outbox
 from ming_omni.serve.realtime.response import fault
 from ming_omni.serve.realtime.schema import Transcription
-from ming_omni.transcribe import dialects
-from ming_omni.transcribe.context import Context
 from ming_omni.transcribe.listening import Listening, transcribe
 
 EVENT = "conversation.item.input_audio_transcription"
@@ -30,11 +28,6 @@ class Transcribing:
         self._tasks: set[asyncio.Task] = set()
         self._turn = asyncio.Lock()
         self._listening: Listening | None = None
-
-    def check(self, settings: Transcription) -> None:
-        """Say what is wrong with the settings before anything is said."""
-        dialects.written(settings.language, None)
-        _context(settings)
 
     def begin(self, item: Item, content: Content, samples: np.ndarray, settings: Transcription) -> None:
         """samples (n,) at 16 kHz"""
@@ -61,7 +54,7 @@ class Transcribing:
                 self._listening = transcribe(
                     self.ming,
                     (samples, SAMPLE_RATE_HZ),
-                    context=_context(settings),
+                    context=settings.context,
                     language=settings.language,
                     stream=True,
                     user=self.user,
@@ -80,7 +73,3 @@ class Transcribing:
                 self.outbox.put(f"{EVENT}.completed", transcript=text, usage=usage, **place)
             except Exception as cause:
                 self.outbox.put(f"{EVENT}.failed", error=fault(cause), **place)
-
-
-def _context(settings: Transcription) -> Context:
-    return Context("", settings.keywords, settings.prompt)
