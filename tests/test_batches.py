@@ -12,11 +12,12 @@ from torch.testing import assert_close
 
 from ming_omni.config import tiny
 from ming_omni.errors import InputError
+from ming_omni.model.painter import noise
 from ming_omni.model.thinker import Thinker
 from ming_omni.paint.masks import COLORS as MASK_COLORS_READ
 from ming_omni.train import batches, examples, folder, words
 from ming_omni.train.batches import collate, order
-from ming_omni.train.learner import Totals, isolated_clips
+from ming_omni.train.learner import Totals, isolated_clips, levels
 from ming_omni.train.losses import IGNORE
 from ming_omni.train.packing import PackedAttention
 from ming_omni.train.recipe import GuardSettings, Recipe, WordSettings
@@ -146,6 +147,26 @@ def test_a_mask_becomes_an_edit_in_its_color(parts, tmp_path):
     assert all(examples.MASK_COLORS[name] == MASK_COLORS_READ[name] for name in examples.MASK_COLORS)
 
 
+@pytest.mark.parametrize("task, letters", [("edit", 'Text "NEW". '), ("segment", "")])
+def test_an_edit_writes_the_letters_that_it_names_and_a_mask_writes_none(task, letters, parts, tmp_path):
+    rows = {
+        "edit": {"images": ["red.png"], "instruction": 'write "NEW" on it', "image": "blue.png"},
+        "segment": {"image": "red.png", "what": 'sign "OLD"', "mask": "red-mask.png"},
+    }
+    batch = example(parts, tmp_path, rows[task] | {"task": task}, examples_per_step=1)
+    assert (batch.texts or [""]) == [letters]
+
+
+def test_the_noise_of_a_picture_tells_neither_its_level_nor_whether_its_words_were_dropped():
+    """All three come from the picture's seed; drawn by one generator, they told of each other."""
+    picture_seeds = [Random(i).getrandbits(60) for i in range(1000)]
+    sigma, kept = levels(picture_seeds, 0.5)
+    sizes = noise(picture_seeds, (64,), torch.float32).abs()
+    assert 0.45 < kept.float().mean() < 0.55 and 0.45 < sigma.mean() < 0.55
+    for told in (sigma, (sigma - 0.5).abs(), kept.float()):
+        assert torch.corrcoef(torch.cat([told[None], sizes.T]))[0, 1:].abs().max() < 0.15
+
+
 def test_a_voice_comes_before_the_speech_that_it_is_given_for(parts, tmp_path):
     talker = parts[0].talker
     plain = example(parts, tmp_path, {"task": "speak", "text": "two", "audio": "red.wav"}, examples_per_step=1)
@@ -231,6 +252,8 @@ def test_packed_examples_cost_what_they_cost_one_by_one(task, parts, tmp_path):
     if task == "ask":
         lines[1].inputs = {"input_ids": lines[1].inputs["input_ids"][:, -20:]}  # one without a picture
         lines[1].targets = lines[1].targets[-20:]
+    if task == "paint":
+        lines[1].text = ""  # one without letters, which is painted without the gaps that letters would leave
     together = collate(data.kind, lines, model)
     single = [share(learner, collate(data.kind, [line], model), together) for line in lines]
     packed = share(learner, together, together)

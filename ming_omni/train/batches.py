@@ -60,7 +60,7 @@ class Batch:
     reference: Tensor | None = None
     """edit: (B, 3, S, S)"""
     texts: list[str] | None = None
-    """paint: letters to draw"""
+    """paint, edit: letters to draw, empty for a picture without; None when no picture has any"""
     seeds: list[int] = field(default_factory=list)
     """paint, edit: of each picture's noise"""
     ids: Tensor | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
@@ -177,7 +177,8 @@ class Reader:
         shade = mask.point(lambda value: round(255 * MASK_OPACITY) if value > 127 else 0)
         painted = Pillow.composite(Pillow.new("RGB", picture.size, MASK_COLORS[color]), picture, shade)
         content = [Image(picture), Text(f"please segment the {line.values['what']} using {color} mask")]
-        return self._painting(line, content, _stretch(painted, self.side), _stretch(picture, self.side), random)
+        example = self._painting(line, content, _stretch(painted, self.side), _stretch(picture, self.side), random)
+        return replace(example, text="")  # quotes around a thing ask for no letters
 
     def _painting(
         self, line: Line, content: list, pixels: Tensor, reference: Tensor | None, random: Random
@@ -186,9 +187,8 @@ class Reader:
         length = inputs["input_ids"].shape[1]
         if length > self.settings.max_tokens:
             raise BadExample(line.where, f"{length} tokens are more than max_tokens {self.settings.max_tokens}")
-        text = inputs["image_gen_text"][0] if reference is None else ""
         kept = {key: inputs[key] for key in PROMPT_KEYS if key in inputs}
-        return Painting(line.where, kept, pixels, reference, text, random.getrandbits(60))
+        return Painting(line.where, kept, pixels, reference, inputs["image_gen_text"][0], random.getrandbits(60))
 
     @property
     def side(self) -> int:

@@ -18,7 +18,7 @@ from ming_omni.model import flow
 from ming_omni.model.omni import MingForConditionalGeneration, Prompt
 from ming_omni.model.painter import noise
 from ming_omni.model.painting import last_grid, with_queries
-from ming_omni.train import balance, losses
+from ming_omni.train import balance, losses, seeds
 from ming_omni.train.batches import Batch
 from ming_omni.train.critics import Classifier, PictureCritic, SoundCritic
 from ming_omni.train.packing import Packed, PackedAttention
@@ -128,20 +128,25 @@ class Learner(nn.Module):
         weight = None
         if batch.reference is not None:
             weight = losses.edit_weight(batch.reference, batch.pixels, recipe.edited_region, latents.shape[2:])
-        draws = [torch.Generator().manual_seed(seed) for seed in batch.seeds]
-        sigma = torch.cat([flow.logit_normal(1, draw) for draw in draws]).to(latents)
-        keep = torch.cat([torch.rand(1, generator=draw) for draw in draws]) >= recipe.drop_condition
-        loss = painter(
-            states,
-            latents,
-            flow.shift(sigma, painter.config.flow.shift),
-            noise(batch.seeds, latents.shape[1:], torch.float32).to(latents),
-            texts=batch.texts if painter.glyphs is not None else None,
-            reference=reference,
-            keep=keep.to(latents.device),
-            weight=weight,
-        )
-        return {batch.kind: loss, **costs}
+        sigma, keep = levels(batch.seeds, recipe.drop_condition)
+        sigma, keep = flow.shift(sigma.to(latents), painter.config.flow.shift), keep.to(latents.device)
+        noises = noise(batch.seeds, latents.shape[1:], torch.float32).to(latents)
+        texts = batch.texts if batch.texts is not None and painter.glyphs is not None else [""] * batch.count
+
+        def cost(rows: list[int], texts: list[str] | None) -> Tensor:
+            """The sum over pictures that all have letters to draw, or none: the network never sees gaps."""
+            extra = {"reference": reference, "weight": weight}
+            extra = {name: None if value is None else value[rows] for name, value in extra.items()}
+            loss = painter(
+                states[rows], latents[rows], sigma[rows], noises[rows], texts=texts, keep=keep[rows], **extra
+            )
+            return len(rows) * loss
+
+        lettered = [row for row, text in enumerate(texts) if text]
+        plain = [row for row, text in enumerate(texts) if not text]
+        sums = [cost(lettered, [texts[row] for row in lettered])] if lettered else []
+        sums += [cost(plain, None)] if plain else []
+        return {batch.kind: sum(sums) / batch.count, **costs}
 
     _edit = _paint
 
@@ -211,6 +216,13 @@ class Learner(nn.Module):
         if name == "sound":
             costs["features"] = recipe.features * losses.feature_distance(features, real_features)
         return costs
+
+
+def levels(picture_seeds: list[int], drop_condition: float) -> tuple[Tensor, Tensor]:
+    """Noise level of each picture (B,) and whether it keeps its words (B,); the same seed's noise tells neither."""
+    draws = [seeds.generator(seed, "level") for seed in picture_seeds]
+    sigma = torch.cat([flow.logit_normal(1, draw) for draw in draws])
+    return sigma, torch.cat([torch.rand(1, generator=draw) for draw in draws]) >= drop_condition
 
 
 def split(prompt: Prompt, packed: Packed) -> Iterator[Prompt]:
