@@ -102,7 +102,7 @@ class Reader:
     ):
         self.model, self.processor, self.settings, self.word_settings = model, processor, settings, word_settings
         self.seed = seed
-        self.vocabulary = sorted({word for line in lines for word in line.values.get("words", [])})
+        self.vocabulary = sorted({word for line in lines for word in line.texts("words")})
 
     def read(self, line: Line, position: int) -> Example:
         """position: the example's place in the endless order, which decides what is random about it."""

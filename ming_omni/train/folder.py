@@ -23,6 +23,8 @@ TASKS: dict[str, tuple[str, set[str], set[str]]] = {
 first, because a step of a set is one batch."""
 
 MEDIA = {"image", "images", "audio", "video", "mask", "voice"}
+SEVERAL = {("ask", "images"), ("ask", "audio"), ("ask", "video"), ("edit", "images"), ("transcribe", "words")}
+"""Task and name of what may be a list of texts; all else is one text, but for messages."""
 
 
 class BadExample(InputError):
@@ -47,9 +49,13 @@ class Line:
     def path(self, name: str) -> Path:
         return self.folder / self.values[name]
 
-    def paths(self, name: str) -> list[Path]:
+    def texts(self, name: str) -> list[str]:
+        """What may be one text or several."""
         value = self.values.get(name, [])
-        return [self.folder / item for item in ([value] if isinstance(value, str) else value)]
+        return [value] if isinstance(value, str) else value
+
+    def paths(self, name: str) -> list[Path]:
+        return [self.folder / item for item in self.texts(name)]
 
 
 def read(folder: str | Path, file: str = "train.jsonl") -> tuple[list[Line], list[BadExample]]:
@@ -77,7 +83,7 @@ def check(folder: Path, where: str, text: str) -> Line:
     """One line whose names are right and whose files exist."""
     try:
         values = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise BadExample(where, f"not JSON: {error}") from error
     if not isinstance(values, dict) or values.get("task") not in TASKS:
         raise BadExample(where, f"a line is an object whose task is one of {', '.join(TASKS)}")
@@ -90,12 +96,29 @@ def check(folder: Path, where: str, text: str) -> Line:
         raise BadExample(where, f"{task} has no {', '.join(sorted(unknown))}; it has {known}")
     if task == "ask" and ("prompt" in values) == ("messages" in values):
         raise BadExample(where, "ask has either a prompt or messages")
-    for name in needed & {"text", "prompt", "answer", "instruction", "what"}:
-        if not isinstance(values[name], str) or not values[name].strip():
-            raise BadExample(where, f"{name} is empty")
+    for name, value in values.items():
+        if name != "messages":
+            _check_value(where, task, name, value, name in needed)
     line = Line(where, folder, task, values)
     for name in MEDIA & values.keys():
         for path in line.paths(name):
-            if not path.exists():
+            if not _is_file(path):
                 raise BadExample(where, f"{name} {path} does not exist")
     return line
+
+
+def _check_value(where: str, task: str, name: str, value: Any, is_needed: bool) -> None:
+    is_list = isinstance(value, list) and (task, name) in SEVERAL
+    texts = value if is_list else [value]
+    if not all(isinstance(text, str) for text in texts):
+        wanted = "a text or a list of texts" if (task, name) in SEVERAL else "a text"
+        raise BadExample(where, f"{name} is {wanted}, not {json.dumps(value, ensure_ascii=False)}")
+    if is_needed and not (texts and all(text.strip() for text in texts)):
+        raise BadExample(where, f"{name} is empty")
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that is too long, a folder that may not be entered
+        return False

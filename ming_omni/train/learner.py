@@ -189,7 +189,8 @@ class Learner(nn.Module):
             classifier = self.critics["classifier"]
             labels = torch.tensor([self._label(name) for name in batch.labels], device=made.device)
             logits, real = classifier(batch.pixels)
-            costs["classifier"] = F.cross_entropy(logits.float(), labels, ignore_index=losses.IGNORE)
+            summed = F.cross_entropy(logits.float(), labels, ignore_index=losses.IGNORE, reduction="sum")
+            costs["classifier"] = summed / batch.count  # a batch in which nobody said what it shows costs nothing
             _, features = losses.held(classifier)(made)
             costs["features"] = self.recipe.losses.features * losses.feature_distance(features, real)
         return costs
