@@ -57,7 +57,7 @@ def build(ming: Ming, max_body_bytes: int = MAX_BODY_BYTES) -> FastAPI:
     app.add_middleware(Door, max_body_bytes=max_body_bytes, inside=inside)
     add_error_handlers(app)
 
-    speaking = Seats(MOST_SPEAKING, "texts are being spoken")
+    speaking = Seats(MOST_SPEAKING, "texts are being spoken", thread_name_prefix="speak")
     app.include_router(chat.router(ming, preparing, speaking))
     app.include_router(speech.router(ming, speaking))
     app.include_router(voices.router(ming))

@@ -57,7 +57,7 @@ def router(ming: Ming, seats: Seats) -> APIRouter:
         check_model(ming, body.model)
         require(able, "speech_out", ming.name)
         seats.check()
-        pieces = Pieces(await to_thread.run_sync(spoken, ming, body), seats.limiter)
+        pieces = Pieces(await to_thread.run_sync(spoken, ming, body), seats.threads)
         stream = _listened(http, pieces, seats, body)
         # The first piece comes before the status, so that what goes wrong until then is said with one.
         first = await anext(stream, b"")

@@ -12,6 +12,7 @@ from contextlib import closing, suppress
 from queue import SimpleQueue
 from typing import Any
 
+from ming_omni.engine.request import Closing
 from ming_omni.ming import Ming
 from ming_omni.serve.choices import Piece, Reply
 from ming_omni.serve.door import Refused
@@ -69,12 +70,15 @@ class SpokenReply:
     def __init__(self, reply: Reply, reader: Reader, seats: Seats, transcripts: Transcripts):
         self.reply, self.seats, self.transcripts = reply, seats, transcripts
         self.id, self.expires_at = f"audio_{uuid.uuid4().hex}", int(time.time()) + KEPT_SECONDS
-        self.texts, self.pieces = reader.texts, Pieces(reader.sound(), seats.limiter)
+        self.texts, self.pieces = reader.texts, Pieces(reader.sound(), seats.threads)
+        self.tasks: list[asyncio.Task] = []
 
     def cancel(self) -> None:
         self.reply.cancel()
         self.pieces.cancel()
         self.texts.put(None)  # wakes a reader that waits for the next sentence
+        for task in self.tasks:
+            task.cancel()
 
     async def whole(self) -> dict:
         text, data, ending = "", b"", None
@@ -131,14 +135,18 @@ class SpokenReply:
         async def forward(work) -> None:
             try:
                 await work()
+                await items.put(None)
+            except asyncio.CancelledError:
+                with suppress(asyncio.QueueFull):  # if it is full, nobody waits at it
+                    items.put_nowait(Closing("this answer was given up"))
+                raise
             except Exception as cause:
                 await items.put(cause)
-            await items.put(None)
 
         with self.seats.taken():
-            tasks = [asyncio.create_task(forward(work)) for work in (write, speak)]
+            self.tasks = [asyncio.create_task(forward(work)) for work in (write, speak)]
             try:
-                num_open = len(tasks)
+                num_open = len(self.tasks)
                 while num_open:
                     item = await items.get()
                     if isinstance(item, Exception):
@@ -148,5 +156,3 @@ class SpokenReply:
                         yield item
             finally:
                 self.cancel()
-                for task in tasks:
-                    task.cancel()

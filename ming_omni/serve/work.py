@@ -7,11 +7,10 @@ import os
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Generator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
 
-from anyio import CapacityLimiter, to_thread
 from fastapi import Request
 
 from ming_omni.engine.request import Busy
@@ -23,12 +22,12 @@ END = object()
 
 
 class Seats:
-    """Room for so many at once; more are told to come back."""
+    """Room for so many at once, a thread for each; more are told to come back."""
 
-    def __init__(self, count: int, what: str):
-        """what  they do, in the sentence that refuses: "texts are being spoken" """
+    def __init__(self, count: int, what: str, **threads: Any):
+        """what  they do, in the sentence that refuses: "texts are being spoken"; threads  of `ThreadPoolExecutor`"""
         self.count, self.what, self.num_taken = count, what, 0
-        self.limiter = CapacityLimiter(count)
+        self.threads = ThreadPoolExecutor(**{"max_workers": count} | threads)
 
     def check(self) -> None:
         if self.num_taken >= self.count:
@@ -47,30 +46,39 @@ class Seats:
 class Pieces(Generic[T]):
     """A blocking generator for `async for`: each item is fetched in a thread, when the listener wants it."""
 
-    def __init__(self, generator: Generator[T, Any, Any], limiter: CapacityLimiter):
-        self.generator, self.limiter, self.is_cancelled = generator, limiter, False
+    def __init__(self, generator: Generator[T, Any, Any], threads: Executor):
+        self.generator, self.threads = generator, threads
+        self.is_cancelled = False
+        self.at_work: Future | None = None
 
     def cancel(self) -> None:
-        """No further item; the generator is closed as soon as the one at work is there."""
+        """No further item; the generator is closed at once, or as soon as the item at work is there."""
+        if self.is_cancelled:
+            return
         self.is_cancelled = True
+        if self.at_work:
+            self.at_work.add_done_callback(lambda _: self.threads.submit(self.generator.close))
+        else:
+            self.threads.submit(self.generator.close)
 
     async def __aiter__(self) -> AsyncIterator[T]:
         try:
             while not self.is_cancelled:
-                item = await to_thread.run_sync(next, self.generator, END, limiter=self.limiter)
-                if item is END or self.is_cancelled:
+                self.at_work = self.threads.submit(next, self.generator, END)
+                item = await asyncio.wrap_future(self.at_work)
+                if item is END:
                     return
                 yield item
         finally:
-            self.generator.close()
+            self.cancel()
 
 
 class Studio:
     """One thread that paints. The operating system lets it run behind the threads that write and speak."""
 
     def __init__(self, max_inside: int):
-        self.seats = Seats(max_inside, "pictures are being painted or wait")
-        self.thread = ThreadPoolExecutor(1, "paint", initializer=step_back)
+        what = "pictures are being painted or wait"
+        self.seats = Seats(max_inside, what, max_workers=1, thread_name_prefix="paint", initializer=step_back)
 
     async def paint(self, http: Request, work: Callable[[Callable[[Any], bool]], T]) -> T | None:
         """What `work` returns; None once the client has left. `work` hands its argument on as `on_step`."""
@@ -84,7 +92,7 @@ class Studio:
 
         with self.seats.taken():
             async with while_connected(http, has_left.set):
-                return await asyncio.get_running_loop().run_in_executor(self.thread, unless_left)
+                return await asyncio.get_running_loop().run_in_executor(self.seats.threads, unless_left)
 
 
 def step_back() -> None:
