@@ -41,6 +41,8 @@ def test_set_reaches_every_depth_and_keeps_types():
             "balance.auxiliary.audio=0.5",
             "output.save_model=false",
             "model.config.thinker.moe.num_experts=8",
+            "seed=-3",
+            "words.keep=0",
         ],
     )
     assert (recipe.steps, recipe.optimizer.learning_rate, recipe.learn.parts) == (7, 2.0, ["vision"])
@@ -60,6 +62,13 @@ WRONG = {
     "model.painter=1": "model.painter is true or false, not 1",
     "steps.more=1": "steps is a single value, not a table",
     "steps": "--set takes name=value, not 'steps'",
+    "steps=0": "steps is a number from 1, not 0",
+    "data.speech.examples_per_step=-4": "data.speech.examples_per_step is a number from 1, not -4",
+    "output.keep=0": "output.keep is a number from 1, not 0",
+    "output.log_every=0": "output.log_every is a number from 1, not 0",
+    "optimizer.learning_rate=-1": "optimizer.learning_rate is a number from 0, not -1.0",
+    "losses.kl=nan": "losses.kl is a number from 0, not nan",
+    "optimizer.betas=[0.9, inf]": "optimizer.betas is a number from 0, not inf",
 }
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import tomllib
 import typing
 from dataclasses import dataclass, field
@@ -17,6 +18,13 @@ from ming_omni.errors import InputError
 from ming_omni.train.balance import BalanceSettings
 
 RECIPES = Path(__file__).parent / "recipes"
+LEAST = {
+    **dict.fromkeys(("steps", "examples_per_step", "max_tokens", "micro_batches", "max_bad_steps", "lora_rank"), 1),
+    **dict.fromkeys(("log_every", "output.keep", "experts"), 1),
+    "sound_seconds": 0.05,
+    "seed": -math.inf,
+}
+"""The least that a number may be, by its name or its last words; 0 for all others."""
 
 
 @dataclass
@@ -218,13 +226,22 @@ def _checked(kind: Any, value: Any, where: str, base: Any = None) -> Any:
             raise InputError(f"{where} is one of {', '.join(inner)}, not {value!r}")
         return value
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        value = float(value)
+    if kind in (int, float) and isinstance(value, kind) and not isinstance(value, bool):
+        return _in_range(value, where)
     if kind is str and isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)
     if origin is not dict and isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
         return value
     words = {int: "a whole number", float: "a number", str: "text", bool: "true or false", dict: "a table"}
     raise InputError(f"{where} is {words.get(origin or kind, kind)}, not {value!r}")
+
+
+def _in_range(value: float, where: str) -> float:
+    least = next((number for name, number in LEAST.items() if f".{where}".endswith(f".{name}")), 0)
+    if not least <= value < math.inf:
+        raise InputError(f"{where} is a number from {least}, not {value}")
+    return value
 
 
 def _put(values: dict[str, Any], name: str, value: Any) -> None:
