@@ -14,7 +14,9 @@ from ming_omni.speech.plain import has_chinese
 
 SECONDS_PER_LETTER, SECONDS_PER_CHINESE = 0.07, 0.22
 """Usual speech, until an answer shows its own pace."""
-_UNIT = re.compile(r"[\u3400-\u9fff]|[^\s\u3400-\u9fff]+")
+MILLISECOND = 0.001
+"""Clients count in whole ones."""
+_WORD = re.compile(r"[\u3400-\u9fff]|(?:(?![\u3400-\u9fff])[\w'’-])+")
 
 
 @dataclass
@@ -62,7 +64,7 @@ class Said:
         if not begun:
             return ""
         last = begun[-1]
-        if last.is_whole and last.begins + last.seconds <= seconds:
+        if last.is_whole and last.begins + last.seconds <= seconds + MILLISECOND:
             is_all = last is self.sentences[-1] and not self.text[last.stop :].strip()
             return self.text if is_all else self.text[: last.stop]
         length = last.seconds if last.is_whole else max(last.seconds, self._expected(last))
@@ -87,4 +89,4 @@ class Said:
 
     def _word_end(self, start: int, stop: int) -> int:
         """The end of the last whole word in [start, stop)."""
-        return max((m.end() for m in _UNIT.finditer(self.text, start) if m.end() <= stop), default=start)
+        return max((m.end() for m in _WORD.finditer(self.text, start) if m.end() <= stop), default=start)
