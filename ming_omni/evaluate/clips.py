@@ -1,0 +1,106 @@
+"""A folder of data -> labelled clips that no training has heard: synthetic voices of the test, and real recordings."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ming_omni.data.recordings import SAMPLE_RATE_HZ, read_manifest, read_recordings
+from ming_omni.data.shards import read_shard
+from ming_omni.data.splits import SPLITS, fraction
+from ming_omni.errors import InputError
+
+__all__ = ["SAMPLE_RATE_HZ", "Clip", "real_clips", "synthetic_clips"]
+
+
+@dataclass(frozen=True, eq=False)
+class Clip:
+    name: str
+    source: str
+    """`synthetic`, or the folder of the recordings"""
+    kind: str
+    """as the sentences' makers call it; of recordings `english` or `mandarin`"""
+    samples: np.ndarray
+    """(n,) at 16 kHz"""
+    text: str
+    context: tuple[str, ...] = ()
+    entity: str = ""
+    """the name that is said"""
+    accent: str = ""
+
+    @property
+    def language(self) -> str:
+        return "en" if self.text.isascii() else "zh"
+
+
+PARTS = {
+    "everyday": 2, "question": 1, "number": 0.5, "name": 1.5, "mandarin": 2, "mandarin number": 0.5,
+    "mandarin name": 1.5, "code switching": 1, "accented": 3,
+}  # fmt: skip
+"""Clips of each kind, in limits: about as often as people say such things, but enough names and accents to judge."""
+
+
+def synthetic_clips(data: Path, limit: int) -> list[Clip]:
+    """The first of each kind that belong to the test, from every folder below `data` that `ming data speech` made."""
+    folders = [path.parent for path in sorted(data.glob("**/request.json")) if _has_tests(path)]
+    left = {kind: round(limit * part) for kind, part in PARTS.items()}
+    found = []
+    for shard in (shard for folder in folders for shard in sorted(folder.glob("shard-*.tar"))):
+        if not any(left.values()):
+            break
+        for number, files in read_shard(shard):
+            about = json.loads(files.pop("json"))
+            if about["split"] == "test" and left.get(about["kind"], 0):
+                left[about["kind"]] -= 1
+                told = about["text"], tuple(about["context"]), about["name"], about["accent"]
+                found.append(
+                    Clip(f"{shard.parent.name}/{number}", "synthetic", about["kind"], _decoded(*files.values()), *told)
+                )
+    if not found:
+        raise InputError(f"{data} holds no test speech; make some: ming data speech {data}/speech-test --split test")
+    return found
+
+
+def _has_tests(path: Path) -> bool:
+    request = json.loads(path.read_text())
+    return request.get("kind") == "speech" and request.get("split") in ("test", "all")
+
+
+def _decoded(sound: bytes) -> np.ndarray:
+    import soundfile
+
+    samples, rate = soundfile.read(io.BytesIO(sound), dtype="float32")
+    assert rate == SAMPLE_RATE_HZ, f"clips are stored at {SAMPLE_RATE_HZ} Hz, not {rate}"
+    return samples
+
+
+def real_clips(data: Path, limit: int) -> list[Clip]:
+    """At most `limit` of each archive, chosen by the hash of their names.
+
+    data/real      folders of recordings, split as data/recordings.py says
+    data/held-out  folders that training leaves alone altogether
+    """
+    folders = [(path.parent, ("test",)) for path in sorted(data.glob("real/*/manifest.jsonl"))]
+    folders += [(path.parent, SPLITS) for path in sorted(data.glob("held-out/*/manifest.jsonl"))]
+    return [clip for folder, splits in folders for clip in _recordings(folder, splits, limit)]
+
+
+def _recordings(folder: Path, splits: tuple[str, ...], limit: int) -> Iterator[Clip]:
+    """A syllable with its tone (`ma1`) is no word, and left out."""
+    rows = [row for row in read_manifest(folder) if row.split in splits and not row.label[-1:].isdigit()]
+    wanted, taken = set(), Counter()
+    for row in sorted(rows, key=lambda row: fraction(f"{row.tar} {row.file}")):
+        if taken[row.tar] < limit:
+            taken[row.tar] += 1
+            wanted.add((row.tar, row.file))
+    for split in splits:
+        for row, samples in read_recordings(folder, split):
+            if (row.tar, row.file) in wanted:
+                kind = "english" if row.label.isascii() else "mandarin"
+                yield Clip(f"{row.tar}/{row.file}", row.tar.removesuffix(".tar"), kind, samples, row.label)
