@@ -261,16 +261,17 @@ def train(
 
 @app.command()
 def data(
-    kind: Annotated[str, typer.Argument(help="sprites, scenes, teacher, speech, text, sheet or judges.")],
+    kind: Annotated[str, typer.Argument(help="sprites, scenes, teacher, plan, speech, text, sheet or judges.")],
     output: Annotated[Path, typer.Argument(help="The folder to fill; run again, it goes on where it stopped.")],
     seed: Annotated[int, typer.Option(help="The same seed makes the same data.")] = 0,
     count: Annotated[int, typer.Option("--count", "-n", help="How many examples.")] = 1024,
-    split: Annotated[str, typer.Option(help="train, dev or test.")] = "train",
+    split: Annotated[str, typer.Option(help="train, dev or test; for speech also all.")] = "train",
     workers: Annotated[int, typer.Option(help="Processes side by side.")] = 2,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     bank: Annotated[Path | None, typer.Option(help="What `sprites` made; else the one in the cache.")] = None,
     teacher: Annotated[Path | None, typer.Option(help="What `teacher` made; else the one in the cache.")] = None,
     codec: Annotated[str, typer.Option(help="Of speech: flac or opus.")] = "flac",
+    seconds: Annotated[float, typer.Option(help="Speech and judges begin nothing new after that.")] = float("inf"),
     model: Annotated[str | None, typer.Option("--model", "-m", help="For text: who writes dialogue.")] = None,
 ):
     """Make training data from installable packages."""
@@ -292,6 +293,7 @@ def data(
         bank=bank,
         teacher=teacher,
         codec=codec,
+        seconds=seconds,
         ask=ask,
     )
 
@@ -381,6 +383,24 @@ def build_nano_start(
     from ming_omni.nano.start import build_start
 
     build_start(output, source)
+
+
+@build.command("nano")
+def build_nano(
+    trained: Annotated[Path, typer.Argument(help="The trained.safetensors that training exported.")],
+    output: Annotated[Path, typer.Argument(help="The folder to write.")],
+    start: Annotated[Path, typer.Option(help="The folder that training began with.")] = Path("nano-start"),
+    lora_scale: Annotated[float | None, typer.Option(help="alpha / rank, where the export does not say it.")] = None,
+    media: Annotated[list[Path] | None, typer.Option(help="A picture or sound to try it on; may be repeated.")] = None,
+):
+    """Round what was trained into the folder that ships, and say what the rounding costs."""
+    from ming_omni.nano.cost import cost
+    from ming_omni.nano.ship import build_shipped
+
+    build_shipped(trained, output, start, lora_scale)
+    for file in sorted(output.iterdir()):
+        print(f"{file.stat().st_size / 1e6:7.1f} MB  {file.name}")
+    print(cost(output, trained, start, media or (), lora_scale))
 
 
 def main() -> None:

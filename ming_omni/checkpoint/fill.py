@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from transformers.initialization import no_init_weights
 
-from ming_omni.checkpoint import devices, match, names, quantise, settings
+from ming_omni.checkpoint import devices, match, names, quantise, settings, shards
 from ming_omni.checkpoint.detect import Found
 from ming_omni.checkpoint.match import Source
 from ming_omni.checkpoint.names import Place
@@ -26,7 +26,7 @@ from ming_omni.checkpoint.shards import Entry
 from ming_omni.config import MingConfig
 from ming_omni.errors import InputError
 from ming_omni.model.audio_encoder import sinusoids
-from ming_omni.packed import Packed
+from ming_omni.packed import Packed, adapter, collect
 
 DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
@@ -59,6 +59,8 @@ def fill(
     experts  "fp8", "int4", "bf16" (plain, in `dtype`), or None: as the folder stores them
     part     only this part is in the model; weights of others are passed over
     """
+    added = {name: entries[name] for name in entries if adapter.MARK in name}
+    entries = {name: entry for name, entry in entries.items() if name not in added}
     experts = experts or stored_experts(entries)
     if experts in quantise.FORMATS:
         quantise.swap(model, experts)
@@ -76,7 +78,21 @@ def fill(
             except SafetensorError as error:
                 raise InputError(f"{file} cannot be read: {error}") from error
     writer.finish()
+    _fold(model, added, part)
     return placement
+
+
+def _fold(model: nn.Module, added: dict[str, Entry], part: str | None) -> None:
+    """Add stored adapters to the weights that they belong to; with `part`, to those of that part alone."""
+    stored = {}
+    for file, found in shards.by_file(added):
+        with safe_open(file, "pt") as tensors:
+            stored |= {name: tensors.get_tensor(name) for name in found}
+    parameters = collect(stored)
+    for name in adapter.owners(parameters):
+        if part is None or name.startswith(f"{part}."):
+            weight = model.get_parameter(f"{name}.weight").data
+            weight += adapter.find(parameters.__getitem__, name).weight().to(weight)
 
 
 def stored_dtype(entries: dict[str, Entry]) -> torch.dtype:

@@ -18,7 +18,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 CENTRE = 8
 """The 4-bit code that means zero when a group has no minimum."""
@@ -65,16 +65,34 @@ def join_nibbles(codes: Tensor) -> Tensor:
     return codes[..., ::2] | codes[..., 1::2] << 4
 
 
-def pack(weight: Tensor, group: int, bits: int = 4) -> Packed:
-    """Round a trained float tensor to 4- or 8-bit codes centred on zero; off by at most half a scale a weight."""
-    largest_code = 2 ** (bits - 1) - 1
+def pack(weight: Tensor, group: int, bits: int = 4, shrinks: Iterable[float] = ()) -> Packed:
+    """Round a trained float tensor to 4- or 8-bit codes centred on zero; off by at most half a scale a weight.
+
+    shrinks  smaller scales to try, as parts of the one that reaches a group's largest weight: the one with the least
+             squared error is taken, although the largest weights may then be off by more
+    """
     groups = weight.float().unflatten(-1, (-1, group))
-    scale = (groups.abs().amax(-1, keepdim=True) / largest_code).half()
-    codes = (groups / scale.float().clamp(min=torch.finfo(torch.half).tiny)).round()
-    codes = codes.clamp(-largest_code - 1, largest_code).flatten(-2)
+    full = groups.abs().amax(-1, keepdim=True) / (2 ** (bits - 1) - 1)
+    scale, codes = _round(groups, full, bits)
+    least = (codes * scale.float() - groups).square().sum(-1, keepdim=True)
+    for shrink in shrinks:
+        candidate, rounded = _round(groups, full * shrink, bits)
+        error = (rounded * candidate.float() - groups).square().sum(-1, keepdim=True)
+        better = error < least
+        scale, codes, least = (
+            torch.where(better, new, old) for new, old in ((candidate, scale), (rounded, codes), (error, least))
+        )
+    codes = codes.flatten(-2)
     if bits == 8:
         return Packed(codes.to(torch.int8), scale[..., 0])
     return Packed(join_nibbles((codes + CENTRE).to(torch.uint8)), scale[..., 0])
+
+
+def _round(groups: Tensor, scale: Tensor, bits: int) -> tuple[Tensor, Tensor]:
+    """Scale in fp16, and the codes of weights (..., G) under it."""
+    scale = scale.half()
+    codes = (groups / scale.float().clamp(min=torch.finfo(torch.half).tiny)).round()
+    return scale, codes.clamp(-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
 
 
 def collect(tensors: dict[str, Tensor]) -> dict[str, Packed | Tensor]:
@@ -93,3 +111,16 @@ def unpack(tensors: dict[str, Tensor]) -> Iterable[tuple[str, Tensor]]:
     """Stored tensors by name -> (parameter, fp32 tensor), one by one so that memory holds one float copy."""
     for name, value in collect(tensors).items():
         yield name, value.float()
+
+
+def register(root: nn.Module, name: str, tensor: Tensor) -> None:
+    """Make `tensor` appear in the state dict of `root` under its dotted name."""
+    *path, last = name.split(".")
+    for part in path:
+        if part not in root._modules:
+            root.add_module(part, nn.Module())
+        root = root._modules[part]
+    if last in ("codes", "scale", "minimum"):
+        root.register_buffer(last, tensor)
+    else:
+        root.register_parameter(last, nn.Parameter(tensor, requires_grad=False))

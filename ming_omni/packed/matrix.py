@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ming_omni.packed import CENTRE, Packed, split_nibbles
+from ming_omni.packed.adapter import Adapter
 
 GROUP_SIZES = (32, 64, 128, 256)
 """Those that torch's 4-bit product takes."""
@@ -49,10 +50,10 @@ def fastest() -> Products:
 class Matrix:
     """A packed weight (O, K), 4-bit, ready to multiply. It is no module: what is stored stays with its owner."""
 
-    def __init__(self, read: Callable[[], Packed], products: Products):
+    def __init__(self, read: Callable[[], Packed], products: Products, adapter: Adapter | None = None):
         """read gives the weight, now and when it is unfolded: what was put together for it need not stay in memory"""
         packed = read()
-        self.read, self.products, self.shape = read, products, packed.shape
+        self.read, self.products, self.shape, self.adapter = read, products, packed.shape, adapter
         self.group = packed.shape[-1] // packed.scale.shape[-1]
         self.few_rows = products.few_rows if fits(packed) else 0
         self.codes = self.scales = self.unfolded = None
@@ -62,9 +63,12 @@ class Matrix:
     def __call__(self, x: Tensor) -> Tensor:
         """x (N, K) -> (N, O), in bf16 or fp32, whichever product ran"""
         if x.shape[0] <= self.few_rows:  # `len` of a tensor takes as long as a small product
-            return torch._weight_int4pack_mm_for_cpu(x.bfloat16(), self.codes, self.group, self.scales)
+            product = torch._weight_int4pack_mm_for_cpu(x.bfloat16(), self.codes, self.group, self.scales)
+            return product if self.adapter is None else self.adapter.add_to(product, x)
         if self.unfolded is None:
-            self.unfolded = self.read().float().to(self.products.wide)
+            weight = self.read().float()
+            weight = weight if self.adapter is None else weight + self.adapter.weight()
+            self.unfolded = weight.to(self.products.wide)
         return F.linear(x.to(self.products.wide), self.unfolded)
 
 

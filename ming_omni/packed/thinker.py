@@ -11,14 +11,14 @@ from functools import partial
 from types import SimpleNamespace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from ming_omni.config import MODALITIES, MoEConfig, ThinkerConfig
 from ming_omni.model.layers import Cache, Part, attend, rotary_tables
 from ming_omni.model.moe import Routing, choose_experts
 from ming_omni.model.thinker import ThinkerOutput
-from ming_omni.packed import Packed, collect
+from ming_omni.packed import Packed, adapter, collect, register
 from ming_omni.packed.cache import RoomyCache
 from ming_omni.packed.matrix import Matrix, Products, as_four_bit, fastest, join, stack
 
@@ -65,7 +65,9 @@ class Attention:
     def __init__(self, config: ThinkerConfig, layer: int, get: Get, products: Products):
         self.layer, self.channels = layer, config.head_dim
         self.num_heads, self.num_kv = config.num_attention_heads, config.num_key_value_heads
-        self.qkv, self.out = (Matrix(partial(get, f"{name}.weight"), products) for name in ("qkv", "out"))
+        self.qkv, self.out = (
+            Matrix(partial(get, f"{name}.weight"), products, adapter.find(get, name)) for name in ("qkv", "out")
+        )
         self.norms = None
         if config.use_qk_norm:
             self.norms = [Norm(get(f"{name}.weight"), config.rms_norm_eps) for name in ("q_norm", "k_norm")]
@@ -189,7 +191,7 @@ class PackedThinker(Part):
         super().__init__(config)
         products = products or fastest()
         for name, tensor in stored.items():
-            _register(self, name, tensor)
+            register(self, name, tensor)
         get = collect(stored).__getitem__
         self.rows = get("embedding.weight")
         self.head = Head(self.rows, products)
@@ -237,16 +239,3 @@ class PackedThinker(Part):
         if collect_hidden_states:
             hidden_states.append(hidden)
         return ThinkerOutput(hidden, hidden_states, routings)
-
-
-def _register(root: nn.Module, name: str, tensor: Tensor) -> None:
-    """Make `tensor` appear in the state dict of `root` under its dotted name."""
-    *path, last = name.split(".")
-    for part in path:
-        if part not in root._modules:
-            root.add_module(part, nn.Module())
-        root = root._modules[part]
-    if last in ("codes", "scale", "minimum"):
-        root.register_buffer(last, tensor)
-    else:
-        root.register_parameter(last, nn.Parameter(tensor, requires_grad=False))

@@ -99,10 +99,13 @@ def export(learner: nn.Module, path: Path, step: int, world: World) -> None:
         tensor = full(parameter.detach())
         dtype = torch.float32 if name.endswith(".bias") and ".routers." in name else torch.bfloat16
         state[name] = tensor.to("cpu", dtype, copy=True).contiguous()
+    # LoRA's two matrices mean nothing without their factor; every layer has the same.
+    scales = {scale for m in learner.modules() if hasattr(m, "lora_A") for scale in m.scaling.values()}
     if world.is_first:
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(UNFINISHED)
-        save_file(state, part, metadata={"format": "pt", "step": str(step)})
+        metadata = {"format": "pt", "step": str(step)} | ({"lora_scale": str(*scales)} if scales else {})
+        save_file(state, part, metadata=metadata)
         part.rename(path)
 
 

@@ -1,0 +1,116 @@
+"""What training exported, and the folder it started from -> the folder that ships, every file below 48 MB.
+
+`ming build nano` runs this. The base stays as it is; what was trained is rounded: experts to 4 bits, encoders and the
+attention's adapter to 8, projectors and routers to fp16. `cost` says what that changes.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+from torch import Tensor
+
+from ming_omni.checkpoint import shards
+from ming_omni.errors import InputError
+from ming_omni.nano.base import EXPERT_GROUP
+from ming_omni.nano.files import stored, write_index, write_weights
+from ming_omni.packed import Packed, adapter, collect, pack
+
+LEARNER = "model."
+"""What the trainer puts before every name."""
+LORA = {".lora_A.default.weight": "down", ".lora_B.default.weight": "up"}
+BASE = "base"
+"""Stands for all files with nothing in them that training changes."""
+LARGEST_GROUP = 128
+SHRINKS = torch.linspace(0.98, 0.5, 25).tolist()
+"""Of experts' 4-bit scales."""
+
+
+def build_shipped(trained: Path, output: Path, start: Path, lora_scale: float | None = None) -> None:
+    """Write the shipped folder to `output`.
+
+    start       the folder that training began with
+    lora_scale  alpha / rank, unless the export says it
+    """
+    trained, output, start = Path(trained), Path(output), Path(start)
+    found = read(trained, lora_scale)
+    parameters = collect(_tensors(start))
+    if unknown := [name for name in found if adapter.MARK not in name and name not in parameters]:
+        raise InputError(f"{trained} holds {unknown[0]}, which {start} has no place for")
+    for name, tensor in found.items():
+        is_adapter = adapter.MARK in name
+        if name in parameters and not is_adapter and tensor.shape != parameters[name].shape:
+            raise InputError(f"{trained}: {name} is {tuple(tensor.shape)}, not {tuple(parameters[name].shape)}")
+        if name in parameters and is_adapter:  # the start had been trained before: both corrections hold
+            found[name] = torch.cat((parameters[name].float(), tensor), 0 if name.endswith("down") else 1)
+    rounded = parameters | {name: round_off(name, tensor) for name, tensor in found.items()}
+    output.mkdir(parents=True, exist_ok=True)
+    for path in [*start.glob("*.json"), *(file for file in shards.files(start) if is_base(file))]:
+        shutil.copyfile(path, output / path.name)
+    write_weights(output, {file: stored(part) for file, part in by_file(rounded).items() if file != BASE})
+    write_index(output)
+
+
+def is_base(file: Path) -> bool:
+    return all(file_of(name) == BASE for name in shards.header(file))
+
+
+def read(path: Path, lora_scale: float | None = None) -> dict[str, Tensor]:
+    """Trained tensors under our names, fp32; the two halves of LoRA as an adapter."""
+    if not path.is_file():
+        raise InputError(f"there is no file {path}")
+    tensors = {name.removeprefix(LEARNER): tensor.float() for name, tensor in load_file(path).items()}
+    with safe_open(path, "pt") as file:
+        scale = lora_scale or float((file.metadata() or {}).get("lora_scale", 0))
+    found = {}
+    for name, tensor in tensors.items():
+        ending = next((ending for ending in LORA if name.endswith(ending)), None)
+        if ending is None:
+            found[name.replace(".base_layer.", ".")] = tensor
+        elif not scale:
+            raise InputError(f"{path} has LoRA but does not say its alpha / rank; give --lora-scale")
+        else:
+            part = LORA[ending]
+            found[f"{name.removesuffix(ending)}{adapter.MARK}{part}"] = tensor * scale if part == "up" else tensor
+    return found
+
+
+def round_off(name: str, weight: Tensor) -> Packed | Tensor:
+    """A trained parameter as it is stored."""
+    if ".experts." in name:
+        return pack(weight, EXPERT_GROUP, shrinks=SHRINKS)
+    if ".routers." in name:
+        return weight if name.endswith(".bias") else weight.half()
+    # Convolutions are small and their rows short; a projector is small too, and the thinker sees all it does.
+    if weight.ndim != 2 or ".projector." in name:
+        return weight.half()
+    return pack(weight, math.gcd(weight.shape[-1], LARGEST_GROUP), bits=8)
+
+
+def by_file(parameters: dict[str, Packed | Tensor]) -> dict[str, dict[str, Packed | Tensor]]:
+    """What is replaced together lies together."""
+    files: dict[str, dict[str, Packed | Tensor]] = {}
+    for name, value in parameters.items():
+        files.setdefault(file_of(name), {})[name] = value
+    return files
+
+
+def file_of(name: str) -> str:
+    """The file, without its ending, that keeps this parameter."""
+    if adapter.MARK in name:
+        return "adapter"
+    if ".projector." in name:
+        return "projectors"
+    if ".experts." in name or ".routers." in name:
+        return "experts"
+    part = name.partition(".")[0]
+    return BASE if part == "thinker" else part
+
+
+def _tensors(folder: Path) -> dict[str, Tensor]:
+    return {name: tensor for file in shards.files(folder) for name, tensor in load_file(file).items()}
