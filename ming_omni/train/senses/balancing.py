@@ -19,7 +19,7 @@ from ming_omni.train.balance import Strengths
 def costs(
     logits: Sequence[Tensor], chosen: Sequence[Tensor], is_one: Tensor, strengths: Strengths
 ) -> tuple[Tensor, ...]:
-    """logits, chosen (N, E) of each layer, is_one (N, 3) -> auxiliary loss, z-loss without strength, loads (L, 3, E)."""
+    """logits, chosen (N, E) of each layer, is_one (N, 3) -> auxiliary loss, z-loss without strength, loads (L, 3, E)"""
     raw, picked = torch.stack(list(logits)).float(), torch.stack(list(chosen))  # (L, N, E)
     scores = raw.sigmoid()
     shares = scores / scores.sum(-1, keepdim=True)
@@ -53,7 +53,7 @@ class Biases:
 
 
 def max_violations(loads: Tensor) -> dict[str, float]:
-    """Loads (L, 3, E) summed over some steps -> how far the busiest expert lies above the mean: mean and worst layer."""
+    """Loads (L, 3, E) -> how far the busiest expert lies above the mean, in the mean layer and in the worst."""
     violation = loads.amax(-1) / loads.mean(-1).clamp(min=1e-9) - 1  # (L, 3)
     found = {}
     for m, name in enumerate(MODALITIES):

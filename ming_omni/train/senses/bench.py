@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -104,11 +103,8 @@ class Bench:
 
     def start_feed(self, call: int) -> None:
         """Every call of a run draws other examples."""
-        self.feed = Feed(
-            self.makers,
-            self.settings.workers | {"looks": min(1, max(self.settings.workers.values()))},
-            call * 1_000_000,
-        )
+        workers = self.settings.workers | {"looks": min(1, max(self.settings.workers.values()))}
+        self.feed = Feed(self.makers, workers, call * 1_000_000)
 
     def mark(self) -> Callable[[], None]:
         """A function that waits until the device has done everything so far."""

@@ -53,9 +53,8 @@ def pictures(bench: Bench) -> dict[str, float]:
     batch.media["pictures"] = drawn.numpy()
     batch.media["cells"] = maker.labels.cells(maker.stock, scene, maker.side)[None]
     arguments = on_device(batch, bench.device, None, bench.num_mel_bins)
-    with torch.no_grad():
-        with bench.learner.autocast():
-            tokens, _ = bench.learner.eyes(patches, 1, sizes.still_grid)
+    with torch.no_grad(), bench.learner.autocast():
+        tokens, _ = bench.learner.eyes(inputs["pixel_values"].to(bench.device), 1, sizes.still_grid)
     return {
         "check/pixel": pixel,
         **_logits(bench, "pictures", arguments[1], tokens, inputs),
@@ -86,13 +85,13 @@ def speech(bench: Bench) -> dict[str, float]:
 
 
 def _logits(bench: Bench, kind: str, rows: Rows, media: Tensor, inputs) -> dict[str, float]:
-    """The network's next-token probabilities against the model's."""
+    """The network's logits against the model's."""
     asked = {name: value.to(bench.device) for name, value in inputs.items() if isinstance(value, Tensor)}
     with torch.no_grad():
         ours = bench.learner.network.logits(bench.learner.network(rows, media).hidden).float()
         with bench.learner.merged() as model, bench.learner.autocast():
             theirs = model(**asked).logits[0].float()
-    difference = float((ours.softmax(-1) - theirs.softmax(-1)).abs().max())
+    difference = float((ours - theirs).norm() / theirs.norm())
     assert difference < TOLERANCE[bench.device.type], f"the network differs from the model by {difference}"
     return {f"check/network/{kind}": difference}
 

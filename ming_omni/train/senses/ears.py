@@ -127,7 +127,7 @@ class Ears(nn.Module):
         self.audio = audio
 
     def encode(self, features: Tensor, frames: Tensor) -> Tensor:
-        """features (B, F, M), zero after each row's frames (B,) -> encoded clips (B, L, D), each as if it were alone."""
+        """features (B, F, M), zero after each row's frames (B,) -> clips (B, L, D), each as if it were alone."""
         audio = self.audio
         x = features.transpose(1, 2)  # (B, M, F)
         real = inside(x.shape[-1], frames)

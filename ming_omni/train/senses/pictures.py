@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-import torch
 
 from ming_omni.data import films, prompts, questions
 from ming_omni.data.bank import Bank, Stock

@@ -104,7 +104,7 @@ def _read(pieces: Iterable[Path]) -> tuple[dict[str, Tensor], dict[str, Any]]:
     stored, facts = {}, {}
     for path in pieces:
         with safe_open(path, "pt") as file:
-            stored |= {name: file.get_tensor(name) for name in file.keys()}
+            stored |= {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             facts = json.loads(file.metadata()["facts"])
     if not stored:
         raise InputError("there are no pieces to join")

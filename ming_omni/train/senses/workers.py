@@ -1,4 +1,4 @@
-"""Makers of batches, one for each kind -> ready batches, made ahead in processes of their own or, without any, on demand."""
+"""Makers of batches, one for each kind -> ready batches, made ahead in processes of their own, or where needed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Make = Callable[[], Any]
 
 
 class Feed:
-    """`next(kind)` gives that kind's next batch. Numbers start anew with `first`, so that a resumed run sees new ones."""
+    """`next(kind)` gives that kind's next batch; numbers begin with `first`, so that a resumed run sees new ones."""
 
     def __init__(self, makers: dict[str, Make], workers: dict[str, int], first: int = 0):
         self.first = first
