@@ -48,9 +48,11 @@ def test_the_verdict_names_the_better_bound_that_is_reached(value, is_error, ver
 
 def test_the_table_shows_shares_as_percentages_and_ratios_as_they_are():
     rows = [share("colours", [True, False], 0.85, 0.95, blind=0.125), Score("MaxVio", 0.31, 0.1, 0.5, 9, is_ratio=True)]
+    rows.append(Score("text", 0.001, 0, 0.002, 5, perplexities={"own": 2.705, "base": 2.702}))
     lines = table(rows).splitlines()
     assert lines[2] == "| colours | 50.0 % | 9.5 % to 90.5 % | 85.0 % | 95.0 % | below | blind 12.5 % | 2 |"
     assert lines[3] == "| MaxVio | 0.31 | 0.10 to 0.50 |  |  |  |  | 9 |"
+    assert lines[4] == "| text | 0.1 % | 0.0 % to 0.2 % |  |  |  | own 2.71, base 2.70 | 5 |"
 
 
 # Hearing
@@ -270,7 +272,7 @@ def test_a_model_is_compared_with_its_base_on_held_out_answers_alone(talkers, tm
     (same,) = talking.text_scores(talkers[0], talkers[0], tmp_path, 9)
     assert same.value == pytest.approx(0, abs=1e-5) and same.verdict == "goal"
     (other,) = talking.text_scores(*talkers, tmp_path, 9)
-    assert other.value == pytest.approx(other.beside["perplexity"] / other.beside["base"] - 1, rel=1e-6)
+    assert other.value == pytest.approx(other.perplexities["own"] / other.perplexities["base"] - 1, rel=1e-6)
     assert not math.isclose(other.value, 0, abs_tol=1e-3)
 
 

@@ -32,6 +32,8 @@ class Score:
     """`blind` or `whisper-base` on the same cases"""
     is_ratio: bool = False
     """no percentage"""
+    perplexities: dict[str, float] = field(default_factory=dict)
+    """`own` and `base`, whose growth the score is"""
 
     @property
     def verdict(self) -> str:
@@ -91,9 +93,10 @@ def table(scores: Sequence[Score]) -> str:
     ]
     for s in scores:
         show = _plain if s.is_ratio else _percent
-        beside = ", ".join(f"{name} {show(value)}" for name, value in s.beside.items())
+        beside = [f"{name} {show(value)}" for name, value in s.beside.items()]
+        beside += [f"{name} {_plain(value)}" for name, value in s.perplexities.items()]
         cells = (s.ability, show(s.value), f"{show(s.low)} to {show(s.high)}", show(s.floor), show(s.goal), s.verdict)
-        lines.append(f"| {' | '.join((*cells, beside, str(s.count)))} |")
+        lines.append(f"| {' | '.join((*cells, ', '.join(beside), str(s.count)))} |")
     return "\n".join(lines) + "\n"
 
 

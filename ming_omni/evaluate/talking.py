@@ -58,9 +58,12 @@ def text_scores(ming: Any, base: Any, data: Path, limit: int) -> list[Score]:
     mine, before = surprises(ming, pairs), surprises(base, pairs)
     grown = np.stack([mine[:, 0] - before[:, 0], mine[:, 1]], 1)  # log of the ratio, summed; tokens
     value, (low, high) = grown[:, 0].sum() / grown[:, 1].sum(), bootstrap(grown)
-    beside = {"perplexity": _perplexity(mine), "base": _perplexity(before)}
+    perplexities = {"own": _perplexity(mine), "base": _perplexity(before)}
     growth = (math.expm1(number) for number in (value, low, high))
-    return [Score("text perplexity above the base", *growth, len(pairs), 0.02, 0.005, is_error=True, beside=beside)]
+    bounds = (0.02, 0.005)
+    return [
+        Score("text perplexity above the base", *growth, len(pairs), *bounds, is_error=True, perplexities=perplexities)
+    ]
 
 
 def _perplexity(sums: np.ndarray) -> float:
