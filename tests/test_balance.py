@@ -198,6 +198,21 @@ def test_skew_in_audio_alone_moves_only_the_audio_bias():
         assert layer.routers["audio"].bias[0] < 0 < layer.routers["audio"].bias[1]
 
 
+def test_routers_that_do_not_learn_are_left_alone_one_by_one():
+    thinker = Thinker(tiny().thinker)
+    loads = Loads(thinker)
+    assert loads.learning() == ["text", "image", "audio"]
+    for layer in loads.layers:
+        for name in ("text", "image"):
+            layer.routers[name].weight.requires_grad_(False)
+    assert loads.learning() == ["audio"]
+    assert BalanceSettings().auxiliary.only(["audio"]) == Strengths(audio=1e-4)
+    counts = torch.ones(len(loads.layers), 3, thinker.config.moe.num_experts)
+    counts[:, :, 0] = 50
+    loads.move(counts, BalanceSettings().bias_rate)
+    assert all(not layer.routers["text"].bias.any() and layer.routers["audio"].bias.any() for layer in loads.layers)
+
+
 def test_loads_add_up_over_micro_batches():
     thinker = Thinker(tiny().thinker)
     loads = Loads(thinker)

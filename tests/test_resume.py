@@ -17,10 +17,11 @@ from torch import nn
 from ming_omni.errors import InputError
 from ming_omni.train import log
 from ming_omni.train.checkpoints import UNFINISHED, Checkpoints
+from ming_omni.train.guard import full_disk_named
 from ming_omni.train.loop import train
 from ming_omni.train.optimizer import make_optimizer
 from ming_omni.train.parallel import World
-from ming_omni.train.recipe import OptimizerSettings, read
+from ming_omni.train.recipe import OptimizerSettings, Recipe, read
 from tests.lessons import lesson
 
 RECIPE = """
@@ -84,7 +85,8 @@ def kill_after(recipe: Path, output: Path, step: int) -> None:
 def test_a_killed_run_goes_on_bit_for_bit(recipe, whole, tmp_path):
     kill_after(recipe, tmp_path, 4)
     saved = Checkpoints(tmp_path / "checkpoints", 2, World()).steps()
-    assert saved[0].name == "step-00000003" and not (tmp_path / "trained.safetensors").exists()
+    assert saved[0].name == "step-00000003"
+    assert exported_step(tmp_path) in (None, 3, 6)  # ready to travel from any checkpoint, but for the moment in between
     with (tmp_path / log.FILE).open("a") as file:
         file.write('{"step": 5, "lo')  # the line that was being written
     (tmp_path / "checkpoints" / f"step-00000006{UNFINISHED}").mkdir(exist_ok=True)  # and the checkpoint
@@ -92,6 +94,14 @@ def test_a_killed_run_goes_on_bit_for_bit(recipe, whole, tmp_path):
     assert figures(tmp_path) == figures(whole)
     for ours, theirs in zip(tensors(tmp_path), tensors(whole), strict=True):
         assert ours[0] == theirs[0] and torch.equal(ours[1], theirs[1])
+
+
+def exported_step(folder: Path) -> int | None:
+    path = folder / "trained.safetensors"
+    if not path.exists():
+        return None
+    with safe_open(path, "pt") as file:
+        return int(file.metadata()["step"])
 
 
 def tensors(folder: Path) -> list[tuple[str, torch.Tensor]]:
@@ -104,7 +114,10 @@ def test_a_finished_run_is_not_overwritten_and_resuming_it_changes_nothing(recip
         train(read(recipe), whole)
     before = figures(whole)
     train(read(recipe), whole, resume=True)
-    assert figures(whole) == before and len(before) == 8
+    assert figures(whole) == before and len(before) == 8 and exported_step(whole) == 8
+    (whole / "trained.safetensors").unlink()  # as if killed after the last checkpoint
+    train(read(recipe), whole, resume=True)
+    assert exported_step(whole) == 8
 
 
 def test_only_trained_tensors_travel_in_bf16_and_router_biases_whole(whole):
@@ -126,12 +139,14 @@ def test_another_machine_goes_on_from_the_export_with_a_new_warm_up(recipe, whol
     assert rows[0]["loss/answer"] < before[0]["loss/answer"]
 
 
-def test_an_export_of_another_recipe_is_refused_by_the_name_of_a_tensor(recipe, whole):
+def test_an_export_that_does_not_fit_is_refused_with_the_reason(recipe, whole):
     start = f"model.start_from={whole / 'trained.safetensors'}"
     with pytest.raises(InputError, match=r"lacks model\.talker\.aggregator\..* and \d+ more tensors that learn here"):
         train(read(recipe, [start, "learn.parts=['thinker', 'audio.projector', 'talker']"]), whole / "x")
     with pytest.raises(InputError, match=r"holds model\..* more tensors that do not learn here"):
         train(read(recipe, [start, "learn.parts=['thinker']"]), whole / "x")
+    with pytest.raises(InputError, match="has done 8 steps already; steps, 8, counts them too"):
+        train(read(recipe, [start]), whole / "x")
     with pytest.raises(InputError, match="there is no file"):
         train(read(recipe, ["model.start_from=gone.safetensors"]), whole / "x")
 
@@ -155,6 +170,24 @@ def test_a_full_disk_is_named_and_leaves_the_last_checkpoint_whole(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
     assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
     assert saved.restore(layer, optimizer) == (1, 0)
+
+
+def test_a_full_disk_is_named_whoever_was_writing_and_other_errors_stay(tmp_path):
+    said = r"the disk of .*run is full \(.*No space left.*--resume goes on"
+    with pytest.raises(InputError, match=said), full_disk_named(tmp_path / "run"):
+        Path("/dev/full").write_text("x")
+    with pytest.raises(ZeroDivisionError), full_disk_named(tmp_path / "run"):
+        _ = 1 / 0
+
+
+def test_a_log_that_cannot_be_cut_is_kept(tmp_path):
+    """Whether the disk is full at that moment, or the run is killed."""
+    text = '{"step": 0, "loss": 1}\n{"step": 1, "loss": 1}\n'
+    (tmp_path / log.FILE).write_text(text)
+    (tmp_path / log.FILE).with_suffix(UNFINISHED).symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left"):
+        log.Log(tmp_path, Recipe(), 1)
+    assert (tmp_path / log.FILE).read_text() == text
 
 
 def test_old_checkpoints_go_and_newer_ones_win(tmp_path):

@@ -131,7 +131,9 @@ def test_a_damaged_file_is_logged_and_left_out_or_stops_the_run(tmp_path):
         file.write("{broken\n")
     with pytest.raises(InputError, match=r"train\.jsonl line 5: not JSON"):
         train_command("talker", sets, False, False, tmp_path / "stopped")
-    train_command("talker", [*sets, "guard.bad_examples=skip"], False, False, tmp_path / "skipped")
+    sets += ["guard.bad_examples=skip", "output.sample_every=3"]  # samples, too, are made without the damaged one
+    train_command("talker", sets, False, False, tmp_path / "skipped")
+    assert [path.name for path in (tmp_path / "skipped" / "samples").glob("*/*")] == ["speech-1.wav"]
     rows = log.read(tmp_path / "skipped")
     events = [row for row in rows if "event" in row]
     assert events[0]["event"] == "line left out" and "line 5" in events[0]["message"]

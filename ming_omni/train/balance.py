@@ -29,6 +29,10 @@ class Strengths:
     def tensor(self, like: Tensor) -> Tensor:
         return torch.tensor([self.text, self.image, self.audio]).to(like.device, non_blocking=True)
 
+    def only(self, names: Iterable[str]) -> Strengths:
+        """The same for these modalities, zero for the others."""
+        return Strengths(**{name: getattr(self, name) for name in names})
+
 
 @dataclass
 class BalanceSettings:
@@ -111,6 +115,10 @@ class Loads:
         self.layers = [layer.mlp for layer in thinker.layers if isinstance(layer.mlp, MoE)]
         self.counts: Tensor | None = None
 
+    def learning(self) -> list[str]:
+        """Modalities whose routers learn, in one layer at least."""
+        return [n for n in MODALITIES if any(layer.routers[n].weight.requires_grad for layer in self.layers)]
+
     def add(self, routings: Iterable[Routing]) -> None:
         loads = torch.stack([routing.load for routing in routings])
         self.counts = loads if self.counts is None else self.counts + loads
@@ -121,10 +129,11 @@ class Loads:
         return None if counts is None else total(counts)
 
     def move(self, counts: Tensor, rates: Strengths) -> None:
-        """Move every router's bias by what the step counted."""
+        """Move the bias of every router that learns by what the step counted."""
         for layer, load in zip(self.layers, counts, strict=True):
             for modality, name in enumerate(MODALITIES):
-                move_bias(layer.routers[name].bias, load[modality], getattr(rates, name))
+                if layer.routers[name].weight.requires_grad:
+                    move_bias(layer.routers[name].bias, load[modality], getattr(rates, name))
 
 
 def max_violation(load: Tensor) -> float:

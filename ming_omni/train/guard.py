@@ -1,10 +1,15 @@
-"""A loss or gradient that is not finite -> the step is skipped, counted, its batches saved; too many stop the run."""
+"""A loss or gradient that is not finite -> the step is skipped, counted, its batches saved; too many stop the run.
+
+And a disk that is full -> one sentence, whoever was writing.
+"""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from safetensors.torch import save_file
@@ -12,6 +17,9 @@ from safetensors.torch import save_file
 from ming_omni.errors import InputError
 from ming_omni.train.batches import Batch
 from ming_omni.train.recipe import GuardSettings
+
+ALMOST_NOTHING = 1 << 16
+"""Bytes that are left on a disk when a write to it has failed for want of room."""
 
 
 class Guard:
@@ -48,3 +56,18 @@ class Guard:
         }
         save_file(tensors, path.with_suffix(".safetensors"))
         return path
+
+
+@contextmanager
+def full_disk_named(output: Path) -> Iterator[None]:
+    """Pictures, sounds, curves and tensors are written by libraries that each report a full disk in another way."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        folder = next(path for path in (output.absolute(), *output.absolute().parents) if path.exists())
+        is_said = any(words in str(error) for words in ("No space left", "quota exceeded"))
+        if not is_said and shutil.disk_usage(folder).free > ALMOST_NOTHING:
+            raise
+        raise InputError(f"the disk of {output} is full ({error}); with more room, --resume goes on") from error

@@ -63,11 +63,6 @@ class Learner(nn.Module):
         if "code_sound" in kinds:
             self.critics["sound"] = SoundCritic()
 
-    @property
-    def is_balanced(self) -> bool:
-        """Routers that do not learn are left as they are."""
-        return any(layer.routers["text"].weight.requires_grad for layer in self.loads.layers)
-
     def forward(self, batch: Batch, totals: Totals, generator: torch.Generator) -> dict[str, Tensor]:
         found = getattr(self, f"_{batch.kind}")(batch, totals, generator)
         share = batch.count / totals.count * batch.strength
@@ -86,13 +81,13 @@ class Learner(nn.Module):
 
     def _think(self, prompt: Prompt, lengths: list[int], totals: Totals) -> tuple[Tensor, dict[str, Tensor]]:
         """Hidden states (1, T, D) of a packed row, and what balancing its experts costs."""
-        config = self.model.config.thinker
+        config, balanced = self.model.config.thinker, self.loads.learning()  # other routers are left as they are
         output = self.model.thinker(
             prompt.embeddings,
             prompt.positions,
             modality=prompt.modality,
             cache=PackedAttention(lengths, config._attn_implementation),
-            collect_routing=self.is_balanced,
+            collect_routing=bool(balanced),
         )
         if not output.routing:
             return output.hidden, {}
@@ -101,7 +96,7 @@ class Learner(nn.Module):
         by_sequence = settings.mode == "sequence"
         auxiliary = balance.auxiliary_loss(
             output.routing,
-            settings.auxiliary,
+            settings.auxiliary.only(balanced),
             lengths if by_sequence else None,
             totals.present if by_sequence else None,
             self.sum_processes,

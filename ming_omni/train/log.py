@@ -71,7 +71,9 @@ def read(output: Path) -> list[dict[str, Any]]:
 def _cut(path: Path, start: int) -> None:
     """Forget what lies after the step that a run goes on from: it will be done again."""
     rows = [row for row in read(path.parent) if row["step"] < start]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    part = path.with_suffix(".unfinished")
+    part.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    part.replace(path)  # whole or not at all, also when the run is killed here or the disk is full
 
 
 def _board(folder: Path, start: int):

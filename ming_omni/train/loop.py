@@ -12,14 +12,21 @@ from ming_omni.train import balance, checkpoints, heatmap, parallel, report, sam
 from ming_omni.train.bench import build, save_model
 from ming_omni.train.checkpoints import Checkpoints
 from ming_omni.train.feed import count, prefetch
-from ming_omni.train.guard import Guard
+from ming_omni.train.guard import Guard, full_disk_named
 from ming_omni.train.log import Log
 from ming_omni.train.optimizer import learning_rate, make_optimizer
 from ming_omni.train.recipe import Recipe
 
+EXPORT = "trained.safetensors"
+
 
 def train(recipe: Recipe, output: Path, *, resume: bool = False) -> Path:
     """Train, and leave in `output` log, checkpoints, samples, report and what was trained; returns the report."""
+    with full_disk_named(output):
+        return _train(recipe, output, resume)
+
+
+def _train(recipe: Recipe, output: Path, resume: bool) -> Path:
     world = parallel.start(recipe.parallel)
     bench = build(recipe)
     learner = bench.learner
@@ -29,6 +36,9 @@ def train(recipe: Recipe, output: Path, *, resume: bool = False) -> Path:
     saved = Checkpoints(output / "checkpoints", recipe.output.keep, world)
     if saved.steps() and not resume:
         raise InputError(f"{output} holds a run already: --resume goes on with it, another --output starts a new one")
+    if not saved.steps() and bench.first_step >= recipe.steps:
+        done, wanted = bench.first_step, recipe.steps
+        raise InputError(f"{recipe.model.start_from} has done {done} steps already; steps, {wanted}, counts them too")
     start, warm_up_from = saved.restore(learner, optimizer) or (bench.first_step, bench.first_step)
 
     log = Log(output, recipe, start, world.is_first)
@@ -87,10 +97,12 @@ def train(recipe: Recipe, output: Path, *, resume: bool = False) -> Path:
                 samples.write(output / "samples" / f"step-{step + 1:08d}", bench.sets, bench.model)
             if _is_due(step, recipe.output.save_every) or step + 1 == recipe.steps:
                 saved.save(step + 1, learner, optimizer, warm_up_from)
+                checkpoints.export(learner, output / EXPORT, step + 1, world)
     finally:
         log.close()
 
-    checkpoints.export(learner, output / "trained.safetensors", recipe.steps, world)
+    if start >= recipe.steps:  # killed after the last step
+        checkpoints.export(learner, output / EXPORT, start, world)
     if world.is_first and is_whole:
         save_model(bench, recipe, output)
     facts = {

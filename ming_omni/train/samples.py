@@ -12,6 +12,7 @@ from ming_omni.model.painter import Guidance
 from ming_omni.model.painting import read_states, to_images
 from ming_omni.train.batches import DataSet
 from ming_omni.train.examples import Answer, Example, Painting, Picture, Sound, Speech
+from ming_omni.train.folder import BadExample
 from ming_omni.train.losses import IGNORE
 
 NUM_SAMPLES = 2
@@ -29,7 +30,12 @@ def write(folder: Path, sets: list[DataSet], model: MingForConditionalGeneration
     written = []
     for data in sets:
         for number, line in enumerate(data.lines[:NUM_SAMPLES]):
-            example = data.reader.read(line, number)
+            try:
+                example = data.reader.read(line, number)
+            except BadExample:
+                if data.policy == "stop":
+                    raise
+                continue  # the log names it when its turn comes
             written.append(_write(folder / f"{data.name}-{number}", example, model, data.reader.processor))
     model.train(was_training)
     return written
