@@ -12,8 +12,7 @@ from ming_omni.config import AudioConfig, MingConfig, MoEConfig, ThinkerConfig, 
 from ming_omni.inputs.processor import MingProcessor
 from ming_omni.inputs.tiny import tiny_tokenizer
 from ming_omni.model.omni import MingForConditionalGeneration
-from ming_omni.nano.files import all_settings, stored, write_index, write_json, write_weights
-from ming_omni.nano.ship import file_of, round_off
+from ming_omni.nano.files import all_settings, file_of, round_off, stored, write_index, write_json, write_weights
 from ming_omni.packed import Packed, pack
 
 RANK, ALPHA = 8, 16.0

@@ -9,7 +9,8 @@ from ming_omni import checkpoint
 from ming_omni.errors import InputError
 from ming_omni.inputs.processor import MingProcessor
 from ming_omni.nano.cost import cost, unrounded
-from ming_omni.nano.ship import SHRINKS, build_shipped, file_of, read
+from ming_omni.nano.files import SHRINKS, file_of, write_index
+from ming_omni.nano.ship import build_shipped, read
 from ming_omni.packed import adapter, pack
 from ming_omni.packed.encoder import PackedEncoder
 from ming_omni.packed.matrix import PLAIN, Matrix, Products, fastest
@@ -169,8 +170,6 @@ def test_a_folder_with_a_spoilt_encoder_is_refused_when_it_is_loaded(shipped, tm
     del state["audio.norm.bias"]
     save_file(state, tmp_path / "audio.safetensors")
     (tmp_path / "model.safetensors.index.json").unlink()
-    from ming_omni.nano.files import write_index
-
     write_index(tmp_path)
     with pytest.raises(InputError, match=r"lacks tensor audio\.norm\.bias"):
         checkpoint.load(tmp_path, packed=True)

@@ -17,7 +17,8 @@ from ming_omni.model.audio_encoder import AudioEncoder
 from ming_omni.model.omni import MingForConditionalGeneration
 from ming_omni.model.vision_encoder import VisionEncoder
 from ming_omni.nano import whisper
-from ming_omni.nano.start import PICTURES, babble, by_file, fresh, pack_encoder
+from ming_omni.nano.files import by_file, round_off
+from ming_omni.nano.start import PICTURES, babble, fresh
 from ming_omni.packed import Packed
 
 WIDTH, HEADS, LAYERS, MELS = 128, 2, 2, 80
@@ -152,7 +153,7 @@ def test_eight_bits_hear_almost_what_sixteen_hear():
     heard = heard_weights(c)
     encoders = [AudioEncoder(c.audio).eval() for _ in range(2)]
     encoders[0].load_state_dict({n: t.float() for n, t in heard.items()}, strict=False)
-    encoders[1].load_state_dict({n: pack_encoder(n, t).float() for n, t in heard.items()}, strict=False)
+    encoders[1].load_state_dict({n: round_off(n, t).float() for n, t in heard.items()}, strict=False)
     mel = log_mel(babble(2), MELS)
     with torch.no_grad():
         plain, packed = (encoder.encode(mel[None], torch.tensor([[len(mel)]])) for encoder in encoders)

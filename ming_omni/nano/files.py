@@ -1,8 +1,9 @@
-"""Parameters by file -> a model folder: safetensors, their index, settings. All builders of nano use this."""
+"""Parameters -> the files of a nano folder: how each is rounded, where it lies, index and settings."""
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -10,9 +11,48 @@ from pathlib import Path
 from torch import Tensor
 from transformers import PreTrainedConfig
 
-from ming_omni.packed import Packed
+from ming_omni.packed import Packed, adapter, pack
 
 INDEX = "model.safetensors.index.json"
+EXPERT_GROUP = 64
+"""Routed experts: one scale for 64 weights, 4.25 bits a weight."""
+LARGEST_GROUP = 128
+SHRINKS = [1 - i / 50 for i in range(1, 26)]
+"""Of trained experts' scales, see `pack`."""
+BASE = "base"
+"""Stands for all files with nothing in them that training changes."""
+
+
+def round_off(name: str, weight: Tensor) -> Packed | Tensor:
+    """A trained parameter as it is stored."""
+    if ".experts." in name:
+        return pack(weight, EXPERT_GROUP, shrinks=SHRINKS)
+    if ".routers." in name:
+        return weight if name.endswith(".bias") else weight.half()
+    # Convolutions are small and their rows short; a projector is small too, and the thinker sees all it does.
+    if weight.ndim != 2 or ".projector." in name:
+        return weight.half()
+    return pack(weight, math.gcd(weight.shape[-1], LARGEST_GROUP), bits=8)
+
+
+def by_file(parameters: dict[str, Packed | Tensor]) -> dict[str, dict[str, Packed | Tensor]]:
+    """What is replaced together lies together."""
+    files: dict[str, dict[str, Packed | Tensor]] = {}
+    for name, value in parameters.items():
+        files.setdefault(file_of(name), {})[name] = value
+    return files
+
+
+def file_of(name: str) -> str:
+    """The file, without its ending, that keeps this parameter."""
+    if adapter.MARK in name:
+        return "adapter"
+    if ".projector." in name:
+        return "projectors"
+    if ".experts." in name or ".routers." in name:
+        return "experts"
+    part = name.partition(".")[0]
+    return BASE if part == "thinker" else part
 
 
 def stored(parameters: Mapping[str, Packed | Tensor]) -> dict[str, Tensor]:

@@ -6,7 +6,6 @@ attention's adapter to 8, projectors and routers to fp16. `cost` says what that 
 
 from __future__ import annotations
 
-import math
 import shutil
 from pathlib import Path
 
@@ -17,18 +16,12 @@ from torch import Tensor
 
 from ming_omni.checkpoint import shards
 from ming_omni.errors import InputError
-from ming_omni.nano.base import EXPERT_GROUP
-from ming_omni.nano.files import stored, write_index, write_weights
-from ming_omni.packed import Packed, adapter, collect, pack
+from ming_omni.nano.files import BASE, by_file, file_of, round_off, stored, write_index, write_weights
+from ming_omni.packed import adapter, collect
 
 LEARNER = "model."
 """What the trainer puts before every name."""
 LORA = {".lora_A.default.weight": "down", ".lora_B.default.weight": "up"}
-BASE = "base"
-"""Stands for all files with nothing in them that training changes."""
-LARGEST_GROUP = 128
-SHRINKS = torch.linspace(0.98, 0.5, 25).tolist()
-"""Of experts' 4-bit scales."""
 
 
 def build_shipped(trained: Path, output: Path, start: Path, lora_scale: float | None = None) -> None:
@@ -78,38 +71,6 @@ def read(path: Path, lora_scale: float | None = None) -> dict[str, Tensor]:
             part = LORA[ending]
             found[f"{name.removesuffix(ending)}{adapter.MARK}{part}"] = tensor * scale if part == "up" else tensor
     return found
-
-
-def round_off(name: str, weight: Tensor) -> Packed | Tensor:
-    """A trained parameter as it is stored."""
-    if ".experts." in name:
-        return pack(weight, EXPERT_GROUP, shrinks=SHRINKS)
-    if ".routers." in name:
-        return weight if name.endswith(".bias") else weight.half()
-    # Convolutions are small and their rows short; a projector is small too, and the thinker sees all it does.
-    if weight.ndim != 2 or ".projector." in name:
-        return weight.half()
-    return pack(weight, math.gcd(weight.shape[-1], LARGEST_GROUP), bits=8)
-
-
-def by_file(parameters: dict[str, Packed | Tensor]) -> dict[str, dict[str, Packed | Tensor]]:
-    """What is replaced together lies together."""
-    files: dict[str, dict[str, Packed | Tensor]] = {}
-    for name, value in parameters.items():
-        files.setdefault(file_of(name), {})[name] = value
-    return files
-
-
-def file_of(name: str) -> str:
-    """The file, without its ending, that keeps this parameter."""
-    if adapter.MARK in name:
-        return "adapter"
-    if ".projector." in name:
-        return "projectors"
-    if ".experts." in name or ".routers." in name:
-        return "experts"
-    part = name.partition(".")[0]
-    return BASE if part == "thinker" else part
 
 
 def _tensors(folder: Path) -> dict[str, Tensor]:

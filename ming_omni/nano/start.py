@@ -21,14 +21,12 @@ from ming_omni.inputs.patches import ImageProcessor
 from ming_omni.model.audio_encoder import AudioEncoder
 from ming_omni.model.vision_encoder import VisionEncoder
 from ming_omni.nano import whisper
-from ming_omni.nano.files import all_settings, stored, write_index, write_json, write_weights
-from ming_omni.packed import Packed, collect, pack
+from ming_omni.nano.files import all_settings, by_file, round_off, stored, write_index, write_json, write_weights
+from ming_omni.packed import Packed, collect
 
 SEED = 2026
 BASE_FILES = ("base-1", "base-2", "embedding", "experts")
 SETTINGS = ("tokenizer.json", "tokenizer_config.json", "generation_config.json")
-AUDIO_GROUP = 128
-"""Matrices of the audio encoder: 8 bits, one scale for 128 weights; its convolutions stay fp16."""
 # About 81 tokens whatever the shape: a scene of 256 pixels is read at 252. Half a token of room keeps a side that
 # should be whole from falling below it.
 PICTURES = {"min_pixels": 62_000, "max_pixels": 70_756}
@@ -59,15 +57,6 @@ def write_settings(folder: Path, config: MingConfig) -> None:
     )
 
 
-def by_file(parameters: dict[str, Packed | Tensor]) -> dict[str, dict[str, Packed | Tensor]]:
-    """Whisper's encoder never changes while it is frozen, so it lies apart from what is trained."""
-    files: dict[str, dict[str, Packed | Tensor]] = {}
-    for name, value in parameters.items():
-        part = name.partition(".")[0]
-        files.setdefault("projectors" if ".projector." in name else part, {})[name] = value
-    return files
-
-
 def fresh(config: MingConfig, heard: dict[str, Tensor], rows: Tensor) -> dict[str, Packed | Tensor]:
     """Parameters of both encoders before training.
 
@@ -77,7 +66,7 @@ def fresh(config: MingConfig, heard: dict[str, Tensor], rows: Tensor) -> dict[st
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(SEED)
         audio, vision = AudioEncoder(config.audio).eval(), VisionEncoder(config.vision).eval()
-        packed = {name: pack_encoder(name, tensor) for name, tensor in heard.items()}
+        packed = {name: round_off(f"audio.{name}", tensor) for name, tensor in heard.items()}
         audio.load_state_dict({name: value.float() for name, value in packed.items()}, strict=False)
         features, lengths = AudioProcessor(config.audio.num_mel_bins)([babble(8)])
         place_among(rows, audio.projector, audio.encode(features, lengths).transpose(1, 2))
@@ -85,13 +74,6 @@ def fresh(config: MingConfig, heard: dict[str, Tensor], rows: Tensor) -> dict[st
     found = {f"audio.{name}": value for name, value in packed.items()}
     found |= {f"audio.projector.{name}": tensor.half() for name, tensor in audio.projector.state_dict().items()}
     return found | {f"vision.{name}": tensor.half() for name, tensor in vision.state_dict().items()}
-
-
-def pack_encoder(name: str, weight: Tensor) -> Packed | Tensor:
-    """A matrix of an encoder's layers in 8 bits; norms, biases and convolutions in fp16."""
-    if weight.ndim == 2 and weight.shape[-1] % AUDIO_GROUP == 0 and ".projector." not in name:
-        return pack(weight, AUDIO_GROUP, bits=8)
-    return weight.half()
 
 
 def place_among(rows: Tensor, projector: nn.Sequential, features: Tensor) -> None:
