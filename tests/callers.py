@@ -11,8 +11,16 @@ from typing import Any
 
 import numpy as np
 import soxr
+import torch
 from openai import AsyncOpenAI
 
+from ming_omni.config import TalkerConfig
+from ming_omni.ming import Ming
+from ming_omni.model.sampling import Sampling
+from ming_omni.model.talker import Talker
+from ming_omni.speak.speaker import Speaker
+from ming_omni.speech.alphabet import character_tokenizer
+from tests.serving import tiny_ming
 from tests.talks import RATE_HZ, talk
 
 WIRE_HZ = 24_000
@@ -23,6 +31,18 @@ def spoken(*names: str, pause_seconds: float = 0.7) -> bytes:
     """Words of real speakers, with pauses before, between and after them, as pcm16."""
     samples, _ = talk(list(names), pause_seconds)
     return (soxr.resample(samples, RATE_HZ, WIRE_HZ) * 32_767).astype("<i2").tobytes()
+
+
+def talkative_ming() -> Ming:
+    """Tiny that writes short lines of letters, never ends by itself, and speaks each line for 1.6 seconds."""
+    ming = tiny_ming()
+    letters = {id_ for id_ in range(320) if ming.processor.tokenizer.decode(id_) in set("AEIOUNST \n")}
+    ming.sampling = Sampling(temperature=1.0, seed=3, banned=tuple(set(range(320)) - letters))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        talker = Talker(TalkerConfig(min_patches=20, max_patches=20, steps=1)).eval()
+    ming.__dict__["speaker"] = Speaker(talker, character_tokenizer())
+    return ming
 
 
 def text_item(text: str, role: str = "user", **more) -> dict[str, Any]:
