@@ -63,7 +63,10 @@ def _stored(name: str, weight: Tensor) -> Packed | Tensor:
     return pack(weight, 32, bits=8) if "embedding" in name else pack(weight, 32)
 
 
-def small_export(folder: Path, path: Path, learns=(".experts.", ".routers.", "vision.", "audio.projector.")) -> Path:
+LEARNS = (".experts.", ".routers.", "vision.", "audio.projector.")
+
+
+def small_export(folder: Path, path: Path) -> Path:
     """A trained file as `train.checkpoints.export` names things: some tensors moved, and LoRA on attention."""
     from ming_omni import checkpoint
 
@@ -71,7 +74,7 @@ def small_export(folder: Path, path: Path, learns=(".experts.", ".routers.", "vi
     torch.manual_seed(1)
     found = {}
     for name, weight in model.named_parameters():
-        if any(part in name for part in learns):
+        if any(part in name for part in LEARNS):
             moved = weight.detach() + 0.02 * torch.randn_like(weight)
             found[f"model.{name}"] = (
                 moved.float() if ".routers." in name and name.endswith("bias") else moved.bfloat16()

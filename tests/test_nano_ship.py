@@ -131,6 +131,18 @@ def test_loras_factor_goes_into_the_adapter(trained):
     assert_close(whole, ALPHA / RANK * up @ down)
 
 
+def test_the_trainer_of_the_senses_names_its_low_rank_additions_otherwise(trained, tmp_path):
+    state, renamed = load_file(trained), {}
+    for name, tensor in state.items():
+        short = name.removeprefix("model.").replace(".lora_A.default.weight", ".lora_a")
+        short = short.replace(".lora_B.default.weight", ".lora_b")
+        renamed[short] = tensor * (ALPHA / RANK) if short.endswith(".lora_b") else tensor
+    save_file(renamed, tmp_path / "trained.safetensors")
+    found, expected = read(tmp_path / "trained.safetensors"), read(trained)
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in found)
+
+
 def test_training_a_shipped_model_again_adds_to_its_adapter(start, trained, shipped, tmp_path):
     lora = {name: t for name, t in load_file(trained).items() if "lora_" in name}
     save_file(lora, tmp_path / "more.safetensors", metadata={"lora_scale": "1"})

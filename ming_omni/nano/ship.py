@@ -20,8 +20,11 @@ from ming_omni.nano.files import BASE, by_file, file_of, round_off, stored, writ
 from ming_omni.packed import adapter, collect
 
 LEARNER = "model."
-"""What the trainer puts before every name."""
-LORA = {".lora_A.default.weight": "down", ".lora_B.default.weight": "up"}
+"""What the general trainer puts before every name."""
+SENSES = {".lora_a": "down", ".lora_b": "up"}
+"""Halves of a low-rank addition by `train.senses`, as they are."""
+PEFT = {".lora_A.default.weight": "down", ".lora_B.default.weight": "up"}
+"""By PEFT, whose product has a factor."""
 
 
 def build_shipped(trained: Path, output: Path, start: Path, lora_scale: float | None = None) -> None:
@@ -54,7 +57,7 @@ def is_base(file: Path) -> bool:
 
 
 def read(path: Path, lora_scale: float | None = None) -> dict[str, Tensor]:
-    """Trained tensors under our names, fp32; the two halves of LoRA as an adapter."""
+    """Trained tensors under our names, fp32; the halves of low-rank additions as adapters."""
     if not path.is_file():
         raise InputError(f"there is no file {path}")
     tensors = {name.removeprefix(LEARNER): tensor.float() for name, tensor in load_file(path).items()}
@@ -62,14 +65,16 @@ def read(path: Path, lora_scale: float | None = None) -> dict[str, Tensor]:
         scale = lora_scale or float((file.metadata() or {}).get("lora_scale", 0))
     found = {}
     for name, tensor in tensors.items():
-        ending = next((ending for ending in LORA if name.endswith(ending)), None)
+        ending = next((ending for ending in SENSES | PEFT if name.endswith(ending)), None)
         if ending is None:
-            found[name.replace(".base_layer.", ".")] = tensor
-        elif not scale:
+            found[name] = tensor
+            continue
+        if ending in PEFT and not scale:
             raise InputError(f"{path} has LoRA but does not say its alpha / rank; give --lora-scale")
-        else:
-            part = LORA[ending]
-            found[f"{name.removesuffix(ending)}{adapter.MARK}{part}"] = tensor * scale if part == "up" else tensor
+        half = (SENSES | PEFT)[ending]
+        found[f"{name.removesuffix(ending)}{adapter.MARK}{half}"] = (
+            tensor * scale if ending in PEFT and half == "up" else tensor
+        )
     return found
 
 
