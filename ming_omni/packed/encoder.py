@@ -41,6 +41,12 @@ class PackedEncoder(Part):
                 self._unfolded.append(encoder.eval())
         return self._unfolded[0]
 
+    def __getattr__(self, name: str) -> Any:
+        """What the encoder can besides: to check pictures, to cut clips, to count tokens."""
+        if name in vars(self.__dict__.get("kind", Part)):
+            return getattr(self.plain, name)
+        return super().__getattr__(name)
+
     @torch.no_grad()
     def forward(self, *args: Any, **options: Any) -> Any:
         return self.plain(*args, **options)
