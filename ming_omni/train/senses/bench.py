@@ -22,6 +22,7 @@ from ming_omni.train.senses.learner import Learner, Sizes, on_device
 from ming_omni.train.senses.pictures import Labels, Pictures, film_grid, still_grid, still_sizes
 from ming_omni.train.senses.rows import Writer
 from ming_omni.train.senses.settings import Settings
+from ming_omni.train.senses.together import Team
 from ming_omni.train.senses.workers import Feed
 
 DECODERS = 14
@@ -91,6 +92,7 @@ class Bench:
     store: Tensor
     """All speech, (n,) int16 on the device."""
     makers: dict[str, Callable]
+    team: Team
     loads: Tensor
     """How often each expert was chosen since the last report."""
     feed: Feed | None = None
@@ -102,9 +104,9 @@ class Bench:
         return self.model.config.audio.num_mel_bins
 
     def start_feed(self, call: int) -> None:
-        """Every call of a run draws other examples."""
+        """Every call of a run, and every process of it, draws other examples."""
         workers = self.settings.workers | {"looks": min(1, max(self.settings.workers.values()))}
-        self.feed = Feed(self.makers, workers, call * 1_000_000)
+        self.feed = Feed(self.makers, workers, call * 1_000_000 + self.team.rank * 100_000)
 
     def mark(self) -> Callable[[], None]:
         """A function that waits until the device has done everything so far."""
@@ -139,12 +141,12 @@ class Bench:
         return found
 
 
-def build(settings: Settings, output: Path) -> Bench:
+def build(settings: Settings, output: Path, team: Team, device: torch.device) -> Bench:
     torch.manual_seed(settings.seed)
-    device = torch.device(settings.device)
     cache = Path(settings.speech.cache) if settings.speech.cache else output / "speech"
     folders = [Path(folder) for folder in settings.speech.folders]
-    samples, clips = sounds.load(folders, cache, min(DECODERS, sum(settings.workers.values())))
+    with team.first_alone():
+        samples, clips = sounds.load(folders, cache, min(DECODERS, sum(settings.workers.values())))
     model, processor = load_model(settings.model)
     writer, bank = Writer(processor, model.config.thinker), Bank(settings.pictures.bank)
     sizes = Sizes(
@@ -156,6 +158,8 @@ def build(settings: Settings, output: Path) -> Bench:
     )
     learner = Learner(model, processor, settings, sizes)
     learner.to_device(device)
+    team.same([parameter for parameter in learner.parameters() if parameter.requires_grad])
+    torch.manual_seed(settings.seed + team.rank)  # what is drawn on the device: noise and rooms
     learner.train()
     if settings.compile:
         learner.network.compile()
@@ -168,4 +172,5 @@ def build(settings: Settings, output: Path) -> Bench:
     makers = {kind: make for kind, make in makers.items() if getattr(settings.mixture, kind)}
     makers["looks"] = partial(Looks, settings, cache)
     store = torch.from_numpy(samples).to(device)
-    return Bench(settings, device, model, processor, learner, store, makers, torch.zeros_like(learner.biases.values))
+    loads = torch.zeros_like(learner.biases.values)
+    return Bench(settings, device, model, processor, learner, store, makers, team, loads)

@@ -1,9 +1,9 @@
-"""Settings -> a trained model, on one GPU in a given time: checks, then steps, looks, saves; pieces to carry away.
+"""Settings -> a trained model, on some GPUs in a given time: checks, then steps, looks, saves; pieces to carry away.
 
     python -m ming_omni.train.senses.run nano_understanding --output /tmp/run --pieces $OUT --for 560
 
-Called again with the same output it goes on. The learning rate follows the seconds of training, not the steps, so that
-the run ends annealed whatever its speed.
+With several GPUs put `torchrun --nproc-per-node N -m` before the module. Called again with the same output it goes on.
+The learning rate follows the seconds of training, not the steps, so that the run ends annealed whatever its speed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ming_omni.train.senses import checks, states
+from ming_omni.train.senses import checks, states, together
 from ming_omni.train.senses.bench import Bench, build
 from ming_omni.train.senses.learner import on_device
 from ming_omni.train.senses.settings import Settings, read
@@ -66,11 +66,13 @@ def step(bench: Bench, optimizer: torch.optim.Optimizer, batches: list[tuple]) -
         if batch[0] != "texts":
             losses[f"right/{batch[0]}"] = learner.right
     parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+    bench.team.average(parameters)
     norm = torch.nn.utils.clip_grad_norm_(parameters, bench.settings.learn.clip_norm)
     is_bad = (~torch.isfinite(norm)).float()
     optimizer.found_inf = is_bad  # the fused step leaves everything as it is
     optimizer.step()
     optimizer.zero_grad()
+    bench.team.total(learner.loads)
     learner.biases.move(learner.loads, bench.settings.balance.bias_rate)
     bench.loads += learner.loads
     learner.loads = None
@@ -83,7 +85,8 @@ def train(
     """seconds: of this call, everything included; returns the facts at its end."""
     called = time.perf_counter()
     output.mkdir(parents=True, exist_ok=True)
-    bench = build(settings, output)
+    team, device = together.start(settings.device)
+    bench = build(settings, output, team, device)
     optimizer = make_optimizer(bench)
     facts = states.restore(output, bench.learner, optimizer) or {"step": 0, "seconds": 0.0, "calls": 0, "warm_from": 0}
     if start_from and not facts["step"]:
@@ -94,24 +97,45 @@ def train(
     log = (output / LOG).open("a")
 
     def write(row: dict[str, Any]) -> None:
-        log.write(json.dumps({"step": facts["step"], "seconds": round(facts["seconds"], 2), **row}) + "\n")
-        log.flush()
-        print(summary(facts, row), flush=True)
+        if team.is_first:
+            log.write(json.dumps({"step": facts["step"], "seconds": round(facts["seconds"], 2), **row}) + "\n")
+            log.flush()
+            print(summary(facts, row), flush=True)
 
-    write({"event": "checked", **checks.check(bench), "setup_seconds": time.perf_counter() - called})
+    if team.is_first:
+        write({"event": "checked", **checks.check(bench), "setup_seconds": time.perf_counter() - called})
+    team.agree(0)  # nobody's clock starts before
     number = iter(range(facts["step"], 1 << 60))
     ahead = Ahead(partial(_read, bench, number))
     last_save = last_look = began = time.perf_counter()
     before, pending, sums, tokens = facts["seconds"], [], {}, 0
     logged = before
     try:
-        while facts["seconds"] < settings.seconds and time.perf_counter() - called < seconds - RESERVE_SECONDS:
+        while True:
+            now = time.perf_counter()
+            has_time = before + now - began < settings.seconds and now - called < seconds - RESERVE_SECONDS
+            facts["seconds"], has_time, looks, saves = team.agree(
+                before + now - began,
+                has_time,
+                now - last_look > settings.look_seconds,
+                now - last_save > settings.save_seconds,
+            )
+            if not has_time:
+                break
+            if looks or saves:
+                if looks and team.is_first:
+                    write({"event": "look", **bench.look()})
+                if saves and team.is_first:
+                    states.save(output, bench.learner, optimizer, facts)
+                now = time.perf_counter()
+                last_look, last_save = now if looks else last_look, now if saves else last_save
+                continue
             batches = ahead.next()
             factor = rate_factor(settings, facts["seconds"], facts["step"] - facts["warm_from"])
             for group in optimizer.param_groups:
                 group["lr"] = group["rate"] * factor
             losses = step(bench, optimizer, batches)
-            tokens += settings.tokens * len(batches)
+            tokens += settings.tokens * len(batches) * team.size
             pending.append(bench.mark())
             if len(pending) > 2:
                 pending.pop(0)()  # never more than two steps ahead of the device
@@ -119,7 +143,6 @@ def train(
                 total, count = sums.get(name, (0, 0))
                 sums[name] = total + value, count + 1
             facts["step"] += 1
-            facts["seconds"] = before + time.perf_counter() - began
             if facts["step"] % settings.log_every == 0:
                 elapsed = facts["seconds"] - logged
                 row = {name: float(total) / count for name, (total, count) in sums.items()}
@@ -127,25 +150,19 @@ def train(
                 row |= {f"ready/{kind}": count for kind, count in bench.feed.waiting().items()}
                 write(row)
                 sums, tokens, logged = {}, 0, facts["seconds"]
-            now = time.perf_counter()
-            if now - last_look > settings.look_seconds:
-                write({"event": "look", **bench.look()})
-                last_look = time.perf_counter()
-                facts["seconds"] = before + last_look - began
-            if now - last_save > settings.save_seconds:
-                states.save(output, bench.learner, optimizer, facts)
-                last_save = time.perf_counter()
         facts["is_over"] = facts["seconds"] >= settings.seconds
         bench.wait()
-        states.save(output, bench.learner, optimizer, facts)
-        write({"event": "look", **bench.look()})
-        if pieces is not None:
-            states.export(pieces, bench.learner, facts)
+        if team.is_first:
+            states.save(output, bench.learner, optimizer, facts)
+            write({"event": "look", **bench.look()})
+            if pieces is not None:
+                states.export(pieces, bench.learner, facts)
     finally:
         ahead.close()
         bench.feed.close()
         log.close()
-    if pieces is not None:
+        team.stop()
+    if pieces is not None and team.is_first:
         (pieces / LOG).write_text((output / LOG).read_text())
     return facts
 
