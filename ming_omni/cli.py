@@ -336,12 +336,38 @@ def serve(
     model: Model = "nano",
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="The port to listen on.")] = 8000,
+    api_key: Annotated[
+        list[str] | None,
+        typer.Option(envvar="MING_API_KEY", help="Only who has it may ask; may be repeated. Needed beyond localhost."),
+    ] = None,
+    no_api_key: Annotated[bool, typer.Option("--no-api-key", help="Let everybody in who reaches the address.")] = False,
+    allow_origin: Annotated[
+        list[str] | None, typer.Option(help="Another site whose pages may ask; may be repeated.")
+    ] = None,
+    requests_per_minute: Annotated[
+        int | None, typer.Option(help="Of each key, or address; unlimited if absent.")
+    ] = None,
+    max_body_mb: Annotated[float, typer.Option(help="The largest request.")] = 64.0,
+    max_seconds: Annotated[float, typer.Option(help="The longest that one answer may take.")] = 1800.0,
+    http_media: Annotated[bool, typer.Option("--http-media", help="Fetch media by http too, not only https.")] = False,
 ):
     """Serve the OpenAI API and a chat page."""
     from ming_omni.ming import Ming
     from ming_omni.serve.api import run
+    from ming_omni.serve.rules import rules_for
 
-    run(Ming.load(model), host=host, port=port)
+    rules = rules_for(
+        host,
+        tuple(api_key or ()),
+        no_api_key=no_api_key,
+        origins=tuple(allow_origin or ()),
+        requests_per_minute=requests_per_minute,
+        max_body_bytes=round(max_body_mb * 1e6),
+        max_arriving_bytes=round(4 * max_body_mb * 1e6),
+        request_seconds=max_seconds,
+        http_media=http_media,
+    )
+    run(Ming.load(model), host, port, rules)
 
 
 @app.command()

@@ -9,14 +9,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import uvicorn
 from fastapi import FastAPI
 
 from ming_omni.engine.engine import Engine, Options
 from ming_omni.inputs.processor import MingProcessor
 from ming_omni.inputs.tiny import tiny_tokenizer
 from ming_omni.ming import Ming
-from ming_omni.serve.api import Server, build
+from ming_omni.serve.api import Server, build, config_of
+from ming_omni.serve.rules import OPEN, Rules
 from ming_omni.speak.speaker import tiny_speaker
 from ming_omni.speech.voices import Shelf
 from tests.painters import tiny_painter
@@ -58,9 +58,9 @@ def whole_ming(voices: Path) -> Ming:
 
 
 @contextmanager
-def serving(ming: Ming, grace_seconds: float = 5.0, **options) -> Iterator[Served]:
-    app = build(ming, **options)
-    server = Server(uvicorn.Config(app, port=0, log_level="warning"), app, grace_seconds)
+def serving(ming: Ming, grace_seconds: float = 5.0, rules: Rules = OPEN) -> Iterator[Served]:
+    app = build(ming, rules)
+    server = Server(config_of(app, "127.0.0.1", 0), app, grace_seconds)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     until(lambda: server.started)

@@ -8,12 +8,13 @@ import httpx
 import pytest
 
 from ming_omni.serve.api import run
+from ming_omni.serve.rules import Rules
 from tests.serving import serving, tiny_ming, until
 
 
 @pytest.fixture(scope="module")
 def served():
-    with serving(tiny_ming(max_running=2, max_waiting=6), max_body_bytes=200_000) as served:
+    with serving(tiny_ming(max_running=2, max_waiting=6), rules=Rules(max_body_bytes=200_000)) as served:
         yield served
 
 

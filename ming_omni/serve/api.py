@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import AsyncIterator
@@ -13,16 +14,20 @@ from anyio import CapacityLimiter
 from fastapi import FastAPI
 from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 from starlette.concurrency import run_in_threadpool
+from starlette.middleware.cors import CORSMiddleware
 from starlette.staticfiles import StaticFiles
 
 from ming_omni import __version__
 from ming_omni.ming import Ming
 from ming_omni.serve import chat, images, speech, transcriptions, voices
 from ming_omni.serve.capabilities import capabilities
+from ming_omni.serve.connection import Connection
 from ming_omni.serve.door import Door, add_error_handlers, check_model
+from ming_omni.serve.gate import Gate
 from ming_omni.serve.metrics import prometheus
 from ming_omni.serve.realtime import socket as realtime
 from ming_omni.serve.realtime.socket import Lounge
+from ming_omni.serve.rules import OPEN, Rules
 from ming_omni.serve.work import Seats
 
 PAGE = Path(__file__).parent / "page"
@@ -33,7 +38,6 @@ PAGE_HEADERS = {
     "base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
 }
-MAX_BODY_BYTES = 64_000_000
 MOST_SPEAKING = 16
 """Texts; the talker takes half of them at a time."""
 GRACE_SECONDS = 30.0
@@ -41,7 +45,7 @@ KEEP_ALIVE_SECONDS = 75
 """Longer than clients keep idle connections, so that it is they who hang up and no request meets a closed one."""
 
 
-def build(ming: Ming, max_body_bytes: int = MAX_BODY_BYTES) -> FastAPI:
+def build(ming: Ming, rules: Rules = OPEN) -> FastAPI:
     """The application. Its state holds the model's `name`, its `engine`, and `inside`: who is being served."""
     engine, started_at, inside = ming.engine, int(time.time()), set()
 
@@ -54,7 +58,16 @@ def build(ming: Ming, max_body_bytes: int = MAX_BODY_BYTES) -> FastAPI:
     # Pictures and sounds are opened beside the engine, a few at a time, so that many do not fill the memory.
     preparing = CapacityLimiter(os.cpu_count() or 1)
     app.state.name, app.state.engine, app.state.inside = ming.name, engine, inside
-    app.add_middleware(Door, max_body_bytes=max_body_bytes, inside=inside)
+    app.add_middleware(Door, rules=rules, inside=inside)
+    app.add_middleware(Gate, rules=rules)
+    if rules.origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=rules.origins,
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["*"],
+            expose_headers=["x-request-id", "retry-after"],
+        )
     add_error_handlers(app)
 
     speaking = Seats(MOST_SPEAKING, "texts are being spoken", thread_name_prefix="speak")
@@ -134,10 +147,29 @@ class Server(uvicorn.Server):
         return await super().on_tick(counter)
 
 
-def run(ming: Ming, host: str = "127.0.0.1", port: int = 8000, **options) -> None:
+def run(ming: Ming, host: str = "127.0.0.1", port: int = 8000, rules: Rules = OPEN) -> None:
     """Serve until a signal says otherwise."""
-    app = build(ming, **options)
-    config = uvicorn.Config(
-        app, host, port, log_level="warning", timeout_keep_alive=KEEP_ALIVE_SECONDS, timeout_graceful_shutdown=5
+    log_requests()
+    app = build(ming, rules)
+    Server(config_of(app, host, port), app).run()
+
+
+def config_of(app: FastAPI, host: str, port: int) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        host,
+        port,
+        http=Connection,
+        log_level="warning",
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=5,
     )
-    Server(config, app).run()
+
+
+def log_requests() -> None:
+    """One line a request on standard error."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    log = logging.getLogger("ming_omni.access")
+    log.setLevel(logging.INFO)
+    log.handlers, log.propagate = [handler], False

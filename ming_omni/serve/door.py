@@ -4,76 +4,108 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import traceback
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ming_omni.engine.request import Busy, Closing
 from ming_omni.errors import InputError
 from ming_omni.ming import Ming
+from ming_omni.serve.rules import Rules
 from ming_omni.serve.schema import sentence
 
 log = logging.getLogger(__name__)
+RETRY = {"Retry-After": "1"}
+
+
+REQUEST_ID: ContextVar[str] = ContextVar("request_id", default="-")
 
 
 class Door:
-    """Counts requests inside, and refuses bodies above a size, however they arrive."""
+    """Counts requests inside, and sees that their bodies are small, arrive in time, and are answered in time."""
 
-    def __init__(self, app: ASGIApp, max_body_bytes: int, inside: set[int]):
-        self.app, self.max_body_bytes, self.inside = app, max_body_bytes, inside
+    def __init__(self, app: ASGIApp, rules: Rules, inside: set[int]):
+        self.app, self.rules, self.inside = app, rules, inside
+        self.num_arriving = 0
+        """Bytes of all bodies that are held."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        body = ArrivingBody(self, receive)
         self.inside.add(id(scope))
         try:
             length = dict(scope["headers"]).get(b"content-length", b"0")
-            if length.isdigit() and int(length) > self.max_body_bytes:
-                await self._too_large()(scope, receive, send)
+            if length.isdigit() and int(length) > self.rules.max_body_bytes:
+                await describe(body.too_large())(scope, receive, send)
             else:
-                await self._enter(scope, self._measured(receive), send)
+                await self._enter(scope, body.receive, send)
         finally:
             self.inside.discard(id(scope))
+            self.num_arriving -= body.num_bytes
 
     async def _enter(self, scope: Scope, receive: Receive, send: Send) -> None:
-        has_begun = False
+        begun: Message | None = None
 
         async def send_noted(message: Message) -> None:
-            nonlocal has_begun
-            has_begun = True
+            nonlocal begun
+            begun = begun or message
             await send(message)
 
         try:
-            await self.app(scope, receive, send_noted)
+            async with asyncio.timeout(self.rules.request_seconds):
+                await self.app(scope, receive, send_noted)
+        except ClientDisconnect:
+            return  # nobody hears what went wrong
         except Exception as cause:
-            if has_begun:
+            if isinstance(cause, TimeoutError):
+                cause = Refused(408, f"this took longer than {self.rules.request_seconds:g} seconds and was stopped")
+            if begun is None:
+                await describe(cause)(scope, receive, send)
+            elif (b"content-type", b"text/event-stream; charset=utf-8") in begun["headers"]:
+                await send({"type": "http.response.body", "body": b"data: " + describe(cause).body + b"\n\n"})
+            else:
                 raise
-            await describe(cause)(scope, receive, send)
 
-    def _measured(self, receive: Receive) -> Receive:
-        num_bytes = 0
 
-        async def receive_measured() -> Message:
-            nonlocal num_bytes
-            message = await receive()
-            num_bytes += len(message.get("body", b""))
-            if num_bytes > self.max_body_bytes:
-                raise HTTPException(413, self._reason())
-            return message
+class ArrivingBody:
+    """A body as it arrives, measured."""
 
-        return receive_measured
+    def __init__(self, door: Door, receive: Receive):
+        self.door, self.wait = door, receive
+        self.num_bytes, self.is_complete = 0, False
+        self.deadline = asyncio.get_running_loop().time() + door.rules.body_seconds
 
-    def _reason(self) -> str:
-        return f"the body is larger than {self.max_body_bytes / 1e6:g} MB"
+    async def receive(self) -> Message:
+        if self.is_complete:  # what comes now is that the client leaves
+            return await self.wait()
+        try:
+            async with asyncio.timeout_at(self.deadline):
+                message = await self.wait()
+        except TimeoutError:
+            reason = f"the body did not arrive within {self.door.rules.body_seconds:g} seconds"
+            raise HTTPException(408, reason, {"Connection": "close"}) from None
+        self.is_complete = not message.get("more_body", False)
+        size = len(message.get("body", b""))
+        self.num_bytes += size
+        self.door.num_arriving += size
+        if self.num_bytes > self.door.rules.max_body_bytes:
+            raise self.too_large()
+        if self.door.num_arriving > self.door.rules.max_arriving_bytes:
+            raise HTTPException(429, "too much is being sent to this server at once; try again shortly", RETRY)
+        return message
 
-    def _too_large(self) -> JSONResponse:
-        return error(413, self._reason())
+    def too_large(self) -> HTTPException:
+        return HTTPException(413, f"the body is larger than {self.door.rules.max_body_bytes / 1e6:g} MB")
 
 
 class Refused(Exception):
@@ -114,7 +146,13 @@ async def while_connected(http: Request, leave: Callable[[], None]) -> AsyncIter
         leave()
 
 
-ERROR_TYPES = {429: "rate_limit_error", 500: "server_error", 503: "service_unavailable_error"}
+ERROR_TYPES = {
+    401: "authentication_error",
+    403: "permission_error",
+    429: "rate_limit_error",
+    500: "server_error",
+    503: "service_unavailable_error",
+}
 
 
 def error_body(status: int, message: str, param: str | None = None, code: str | None = None) -> dict:
@@ -141,7 +179,9 @@ def describe(cause: Exception) -> JSONResponse:
         return error(400, message, param)
     if isinstance(cause, StarletteHTTPException):
         return error(cause.status_code, str(cause.detail), **(cause.headers or {}))
-    log.error("a request failed", exc_info=cause)
+    # Where it happened, but not the message, which may hold what a user wrote.
+    places = "".join(traceback.format_tb(cause.__traceback__))
+    log.error("request %s failed: %s\n%s", REQUEST_ID.get(), type(cause).__name__, places)
     return error(500, "something went wrong inside this server; its log says what")
 
 
