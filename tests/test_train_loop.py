@@ -87,6 +87,11 @@ def test_a_curve_with_gaps_and_one_without_a_finite_value_can_be_drawn():
     assert "never finite" in report.plot("loss", [(0, float("inf"))])
 
 
+def test_a_long_curve_stays_short_and_keeps_its_ends():
+    drawn = report.plot("loss", [(x, x % 7) for x in range(100_000)])
+    assert len(drawn) < 10_000 and ">0</text>" in drawn and ">99999</text>" in drawn and f"loss: {99_999 % 7}<" in drawn
+
+
 def test_a_dry_run_says_parts_tokens_memory_and_time_and_writes_nothing(tmp_path, capsys):
     train_command("align", folders_of_align(tmp_path), True, False, tmp_path / "out")
     text = capsys.readouterr().out

@@ -49,10 +49,11 @@ def write(output: Path, recipe: Recipe, facts: dict[str, Any]) -> Path:
 
 
 def plot(name: str, points: list[tuple[int, float]]) -> str:
-    """One curve as SVG; values that are not finite are gaps."""
+    """One curve as SVG, of no more points than can be told apart; values that are not finite are gaps."""
     finite = [(x, y) for x, y in points if math.isfinite(y)]
     if not finite:
         return f"<figure><figcaption>{html.escape(name)}: never finite</figcaption></figure>"
+    finite = [*finite[: -1 : len(finite) // WIDTH + 1], finite[-1]]
     left, right = points[0][0], max(points[-1][0], points[0][0] + 1)
     low, high = min(y for _, y in finite), max(y for _, y in finite)
     height = high - low or abs(high) or 1.0
