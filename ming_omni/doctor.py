@@ -95,6 +95,7 @@ def models() -> list[str]:
 def answer() -> list[str]:
     """nano answers a question whose answer is known."""
     from ming_omni.ming import Ming
+    from ming_omni.serve.capabilities import capabilities
 
     start = time.perf_counter()
     ming = Ming.load("nano")
@@ -102,7 +103,12 @@ def answer() -> list[str]:
     text = ming.ask(QUESTION, max_tokens=24)
     done = time.perf_counter()
     assert ANSWER in text, f"nano answered {text!r} to {QUESTION!r}"
-    return [f"{QUESTION} {text}", f"loaded in {loaded - start:.1f} s, answered in {done - loaded:.1f} s"]
+    able = ", ".join(capabilities(ming))
+    return [
+        f"{QUESTION} {text}",
+        f"loaded in {loaded - start:.1f} s, answered in {done - loaded:.1f} s",
+        f"able: {able}",
+    ]
 
 
 def licences() -> list[str]:

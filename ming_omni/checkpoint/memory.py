@@ -18,6 +18,9 @@ FORMATS = ("fp32", "bf16", *quantise.FORMATS)
 """How routed experts are kept; everything else is fp32 in the first row and bf16 in the others."""
 RESERVED = 0.1
 """Share of each device left for the KV cache and activations."""
+TAKES = (("text", "thinker"), ("pictures", "vision"), ("video", "vision"), ("sound", "audio"))
+GIVES = (("text", "thinker"), ("pictures", "painter"), ("speech", "talker"))
+"""What a model with these parts takes and gives."""
 SUBFOLDERS = {"mlp": "painter", "connector": "painter", "transformer": "painter", "vae": "painter", "byt5": "painter"}
 SUBFOLDERS |= {"painter": "painter", "talker": "talker"}
 
@@ -205,7 +208,8 @@ def describe(plan: Plan, experts: str | None = None) -> str:
     if experts not in (None, *FORMATS):
         raise InputError(f"experts are kept as {', '.join(FORMATS)}, not {experts!r}")
     width = max(map(len, plan.parameters))
-    lines = [f"{plan.name}: {plan.release}", ""]
+    takes, gives = (", ".join(word for word, part in words if part in plan.parameters) for words in (TAKES, GIVES))
+    lines = [f"{plan.name}: {plan.release}; takes {takes}; gives {gives}", ""]
     lines += [f"{part:<{width}}  {count:>17,} parameters" for part, count in plan.parameters.items()]
     lines += [f"{'total':<{width}}  {sum(plan.parameters.values()):>17,} parameters", ""]
     for format in FORMATS if experts is None else (experts,):
