@@ -104,9 +104,10 @@ def train(
 
     if team.is_first:
         write({"event": "checked", **checks.check(bench), "setup_seconds": time.perf_counter() - called})
-    team.agree(0)  # nobody's clock starts before
     number = iter(range(facts["step"], 1 << 60))
     ahead = Ahead(partial(_read, bench, number))
+    ahead.wait()  # workers take a while to start
+    team.agree(0)  # nobody's clock starts before
     last_save = last_look = began = time.perf_counter()
     before, pending, sums, tokens = facts["seconds"], [], {}, 0
     logged = before

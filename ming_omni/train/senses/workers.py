@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import queue
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -107,6 +108,11 @@ class Ahead:
         if isinstance(found, Exception):
             raise found
         return found
+
+    def wait(self) -> None:
+        """Until something is there."""
+        while self.waiting.empty():
+            time.sleep(0.02)
 
     def close(self) -> None:
         self.is_over = True
