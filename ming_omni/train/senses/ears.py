@@ -18,6 +18,7 @@ from ming_omni.model.audio_encoder import AudioEncoder
 
 EDGE = WINDOW_SAMPLES // 2
 TELEPHONE_HZ = (300, 3400)
+QUARTER = SAMPLE_RATE_HZ // 4
 ROOM_SAMPLES = int(0.8 * SAMPLE_RATE_HZ)
 
 
@@ -68,7 +69,8 @@ def _room(samples: Tensor, seconds: Tensor, noise: Tensor, real: Tensor) -> Tens
     tail = answer[:, 1:]
     answer = torch.cat([tail.norm(dim=1, keepdim=True), tail], 1)
     answer = answer / answer.norm(dim=1, keepdim=True).clamp(min=1e-9)
-    total = samples.shape[1] + noise.shape[1] - 1
+    # A size without large prime factors, and few different ones: plans of transforms are kept by size.
+    total = -(-(samples.shape[1] + noise.shape[1]) // QUARTER) * QUARTER
     wet = torch.fft.irfft(torch.fft.rfft(samples, total) * torch.fft.rfft(answer, total), total)
     wet = wet[:, : samples.shape[1]] * real
     loudness = samples.norm(dim=1, keepdim=True) / wet.norm(dim=1, keepdim=True).clamp(min=1e-9)
@@ -87,7 +89,7 @@ def _noise(samples: Tensor, snr_db: Tensor, colour: Tensor, white: Tensor) -> Te
 def _telephone(samples: Tensor) -> Tensor:
     """The band of a telephone and its 8-bit companding."""
     low, high = TELEPHONE_HZ
-    total = samples.shape[1] + SAMPLE_RATE_HZ // 4
+    total = samples.shape[1] + QUARTER
     spectrum = torch.fft.rfft(samples, total)
     hz = torch.linspace(0, SAMPLE_RATE_HZ / 2, spectrum.shape[1], device=samples.device)
     band = ((hz - low) / 50 + 0.5).clamp(0, 1) * ((high - hz) / 100 + 0.5).clamp(0, 1)

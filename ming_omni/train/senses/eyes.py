@@ -1,11 +1,14 @@
 """Pictures (n, 3, S, S) of bytes, all of one size -> patches as the processor makes them -> tokens (n, M, D).
 
-The encoder is the model's own; what depends on sizes only (windows, rotary tables) is made once for each size.
+The modules are the model's own. All pictures have one size, so patches can be laid out window by window once, and then
+both kinds of attention see neighbours: nothing is gathered in between.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +16,8 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ming_omni.inputs.patches import ImageProcessor
-from ming_omni.model.vision_encoder import VisionEncoder
+from ming_omni.model.layers import attend_both_ways
+from ming_omni.model.vision_encoder import VisionAttention, VisionEncoder, rotate
 
 
 def still_patches(pictures: Tensor, sizes: Sequence[tuple[int, int]], processor: ImageProcessor) -> Tensor:
@@ -53,26 +57,66 @@ def patches(frames: Tensor, processor: ImageProcessor) -> Tensor:
     )  # fmt: skip
 
 
+class Layout(NamedTuple):
+    """How the patches of one frame are laid out: window by window."""
+
+    order: Tensor
+    """(P,) which patch stands where"""
+    back: Tensor
+    """(P / 4,) where each token of the usual order stands"""
+    runs: list[tuple[int, int]]
+    """Windows of one size, one after another: how many, of how many patches."""
+    rotary: tuple[Tensor, Tensor]
+    """cos and sin (P, C)"""
+
+
 class Eyes(nn.Module):
     def __init__(self, vision: VisionEncoder):
         super().__init__()
         self.vision = vision
-        self._plans: dict[tuple, tuple] = {}
+        self._layouts: dict[tuple, Layout] = {}
 
     def forward(self, rows: Tensor, count: int, grid: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
         """Patches of `count` pictures of one grid -> tokens (n, M, D), and merged features (n, M, E) before them."""
         vision = self.vision
-        rotary, windows, frames = self._plan(count, grid, rows.device)
-        x = vision.patch_embedding(rows)
+        layout = self._layout(grid, rows.device)
+        x = vision.patch_embedding(rows.unflatten(0, (count * grid[0], -1))[:, layout.order])  # (frames, P, D)
+        whole = [(1, len(layout.order))]
         for index, layer in enumerate(vision.layers):
-            x = layer(x, rotary, frames if index in vision.config.full_attention_layers else windows)
-        merged = vision.merger(x)
+            runs = whole if index in vision.config.full_attention_layers else layout.runs
+            x = x + attend(layer.attention, layer.attention_norm(x), layout.rotary, runs)
+            x = x + layer.mlp(layer.mlp_norm(x))
+        merged = vision.merger(x.flatten(0, 1)).unflatten(0, (len(x), -1))  # (frames, P / 4, E)
+        merged = merged[:, layout.back].flatten(0, 1)
         tokens = vision.normalize(vision.projector(merged))
         return tokens.unflatten(0, (count, -1)), merged.unflatten(0, (count, -1))
 
-    def _plan(self, count: int, grid: tuple[int, int, int], device: torch.device) -> tuple:
-        key = count, grid, device
-        if key not in self._plans:
-            grids = [grid] * count
-            self._plans[key] = (self.vision.rotary(grids, device), *self.vision.segments(grids, device))
-        return self._plans[key]
+    def _layout(self, grid: tuple[int, int, int], device: torch.device) -> Layout:
+        key = grid[1:], device
+        if key not in self._layouts:
+            frame = [(1, *grid[1:])]
+            cells = self.vision.config.spatial_merge_size**2
+            tokens, sizes = self.vision.windows(frame)
+            order = (tokens[:, None] * cells + torch.arange(cells)).flatten()
+            cos, sin = self.vision.rotary(frame, torch.device("cpu"))
+            self._layouts[key] = Layout(
+                order.to(device),
+                tokens.argsort().to(device),
+                [(len(list(run)), size * cells) for size, run in groupby(sizes)],
+                (cos[order].to(device), sin[order].to(device)),
+            )
+        return self._layouts[key]
+
+
+def attend(attention: VisionAttention, x: Tensor, rotary: tuple[Tensor, Tensor], runs: list[tuple[int, int]]) -> Tensor:
+    """x (frames, P, D) -> the same; each window, one after another as the runs say, sees itself."""
+    heads = attention.config.num_attention_heads
+    qkv = rearrange(attention.qkv(x), "f p (three h c) -> three f p h c", three=3, h=heads)
+    q, k, v = rotate(qkv[0], *rotary), rotate(qkv[1], *rotary), qkv[2]
+    pieces, start = [], 0
+    for count, size in runs:
+        part = slice(start, start + count * size)
+        windows = (rearrange(t[:, part], "f (n s) h c -> (f n) h s c", n=count) for t in (q, k, v))
+        pieces.append(rearrange(attend_both_ways(*windows), "(f n) h s c -> f (n s) (h c)", n=count))
+        start += count * size
+    return attention.out(torch.cat(pieces, 1))

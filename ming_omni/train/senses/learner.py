@@ -214,8 +214,8 @@ def on_device(batch: Batch, device: torch.device, store: Tensor | None, num_mel_
 
 def _sounds(batch: Batch, store: Tensor, put, num_mel_bins: int) -> dict[str, Tensor]:
     found = batch.media
-    quarter = ears.SAMPLE_RATE_HZ // 4  # few different sizes, so that memory is used again
-    size = -(-int(found["length"].max()) // quarter) * quarter
+    # Few different sizes, so that memory is used again.
+    size = -(-int(found["length"].max()) // ears.QUARTER) * ears.QUARTER
     starts, lengths, new = (put(found[name], torch.long) for name in ("starts", "lengths", "length"))
     samples = ears.samples_of(store, starts, lengths, put(found["speed"], torch.float64), new, size)
     treatments = ears.Treatments(
