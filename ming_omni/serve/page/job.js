@@ -4,7 +4,7 @@ import { problemOf, put } from "./say.js";
 
 // work(signal, tell) does it; tell(...sentences) shows how far it is. What work returns, if anything, is shown at the end.
 export function job(form, work) {
-  const [go, stop, note, problem] = [".go", ".stop", ".note", ".problem"].map((name) => form.querySelector(name));
+  const [go, stop, note, problem] = [".go", ".stop", ".note", ".act ~ .problem"].map((name) => form.querySelector(name));
   let running = null;
 
   async function start() {

@@ -29,7 +29,6 @@ export function start(panel) {
       length += samples.length / RATE_HZ;
       tell(...speed_(length, started, first));
     }
-    signal.throwIfAborted();
     const notes = speed_(length, started, first);
     const url = URL.createObjectURL(wav(join(pieces), RATE_HZ)), sound = new Audio(url);
     sound.controls = true;

@@ -127,8 +127,11 @@ export function start(panel) {
     "response.output_audio.delta"({ item_id, delta }) {
       const answer = call.entries.get(item_id);
       if (answer.isCut) return;
-      if (!answer.hasSounded) note(answer, ["first sound after {seconds} s", { seconds: sinceSpeech() }]);
-      answer.hasSounded = true;
+      if (!answer.hasSounded) {
+        answer.hasSounded = true;
+        note(answer, ["first sound after {seconds} s", { seconds: sinceSpeech() }]);
+        call.player.stop(); // what is heard is counted from here
+      }
       call.player.push(fromBase64(delta));
       state("Speaking");
     },

@@ -3,7 +3,7 @@
 import { job, seconds } from "./job.js";
 import { Picker } from "./picker.js";
 import { button, result } from "./result.js";
-import { Problem } from "./say.js";
+import { Problem, put } from "./say.js";
 import { call, events, server } from "./server.js";
 
 export function start(panel) {
@@ -16,14 +16,17 @@ export function start(panel) {
     text.className = "transcript";
     text.translate = false;
     let done = null, figure = null;
-    for await (const event of events(await call("v1/audio/transcriptions", { body: request(file), signal }))) {
-      if (event.delta) {
-        figure ??= result(list, text, file.name, []);
-        text.append(event.delta);
+    try {
+      for await (const event of events(await call("v1/audio/transcriptions", { body: request(file), signal }))) {
+        if (event.delta) {
+          figure ??= result(list, text, file.name, []);
+          text.append(event.delta);
+        }
+        if (event.type === "transcript.text.done") done = event;
       }
-      if (event.type === "transcript.text.done") done = event;
+    } finally {
+      if (figure && !done) put(figure.querySelector(".note"), "not complete");
     }
-    signal.throwIfAborted();
     if (!done) throw new Problem("The connection broke off: this transcript is not complete.");
     figure?.remove();
     text.textContent = done.text;

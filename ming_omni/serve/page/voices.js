@@ -16,7 +16,7 @@ export const voice = () => answering.value === OWN ? undefined : answering.value
 export function start(panel) {
   const form = document.getElementById("clone"), shelf = panel.querySelector(".shelf");
   const picker = new Picker(form.querySelector(".picker"));
-  const problem = form.querySelector(".problem");
+  const problem = form.querySelector(".act ~ .problem");
 
   async function refresh() {
     const { data } = await (await call("v1/audio/voices")).json();
