@@ -78,8 +78,11 @@ class Looks:
         if settings.mixture.pictures or settings.mixture.films:
             materials = stock(Bank(settings.pictures.bank), settings.look_split)
             found += looks.scenes(materials, processor, settings, settings.look_cases)
-        store, clips = looks.read_dev(settings, self.cache)
-        return found + looks.sounds(store, clips, processor, settings, settings.look_cases)
+        if settings.dev_speech:
+            folders = [Path(folder) for folder in settings.dev_speech]
+            chosen = sounds.choose(folders, self.cache, "dev", settings.look_cases)
+            found += looks.sounds(chosen, processor, settings)
+        return found
 
 
 @dataclass
@@ -146,7 +149,7 @@ def build(settings: Settings, output: Path, team: Team, device: torch.device) ->
     cache = Path(settings.speech.cache) if settings.speech.cache else output / "speech"
     folders = [Path(folder) for folder in settings.speech.folders]
     with team.first_alone():
-        samples, clips = sounds.load(folders, cache, min(DECODERS, sum(settings.workers.values())))
+        samples, clips = sounds.load(folders, cache, min(DECODERS, sum(settings.workers.values())), "train")
     model, processor = load_model(settings.model)
     writer, bank = Writer(processor, model.config.thinker), Bank(settings.pictures.bank)
     sizes = Sizes(

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from io import BytesIO
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,7 +18,7 @@ from ming_omni.inputs.messages import Audio, Image, Message, Text, Video
 from ming_omni.inputs.processor import MingProcessor
 from ming_omni.train import words
 from ming_omni.train.senses.settings import Settings
-from ming_omni.train.senses.sounds import Clip
+from ming_omni.train.senses.sounds import SAMPLE_RATE_HZ, Clip
 
 SEED = 7
 
@@ -43,21 +42,13 @@ def scenes(stock: Stock, processor: MingProcessor, settings: Settings, count: in
     return found
 
 
-def sounds(
-    store: np.ndarray, clips: Sequence[Clip], processor: MingProcessor, settings: Settings, count: int
-) -> list[Case]:
-    """`count` clips of each language or accent and of each set of real recordings, with their own lists of words."""
-    groups: dict[str, list[Clip]] = {}
-    for clip in clips:
-        if clip.length <= settings.speech.seconds * 16_000:
-            groups.setdefault(clip.kind if clip.kind.startswith("real") else clip.language, []).append(clip)
+def sounds(chosen: Iterable[tuple[Clip, np.ndarray]], processor: MingProcessor, settings: Settings) -> list[Case]:
+    """Clips with their own lists of words, grouped by language or accent, real recordings apart."""
     found = []
-    for name, members in sorted(groups.items()):
-        chosen = generator(SEED, f"look {name}").permutation(len(members))[:count]
-        for clip in (members[i] for i in chosen):
-            samples = store[clip.start : clip.start + clip.length].astype(np.float32) / 32768
-            parts = [Text(words.prompt(clip.context)), Audio(wav(samples))]
-            found.append(Case(name, processor.prepare([Message("user", parts)]), clip.answer))
+    for clip, samples in chosen:
+        if clip.length <= settings.speech.seconds * SAMPLE_RATE_HZ:
+            parts = [Text(words.prompt(clip.context)), Audio(wav(samples.astype(np.float32) / 32768))]
+            found.append(Case(clip.group, processor.prepare([Message("user", parts)]), clip.answer))
     return found
 
 
@@ -65,7 +56,7 @@ def wav(samples: np.ndarray) -> bytes:
     import soundfile
 
     file = BytesIO()
-    soundfile.write(file, samples, 16_000, format="WAV", subtype="FLOAT")
+    soundfile.write(file, samples, SAMPLE_RATE_HZ, format="WAV", subtype="FLOAT")
     return file.getvalue()
 
 
@@ -80,11 +71,3 @@ def perplexity_ratio(learner, batches: Sequence[tuple]) -> float:
             ]
             change.append(losses[0] - losses[1])
     return float(torch.stack(change).mean().exp())
-
-
-def read_dev(settings: Settings, cache: Path):
-    """Sounds of the development folders; none where none are named."""
-    from ming_omni.train.senses.sounds import load
-
-    folders = [Path(folder) for folder in settings.dev_speech]
-    return load(folders, cache, 0) if folders else (np.zeros(0, np.int16), [])

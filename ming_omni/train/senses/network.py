@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -61,6 +62,14 @@ class Thought:
     """for each mixture layer: (N, E), 1 where an expert was chosen"""
 
 
+class Parts(NamedTuple):
+    """What happens to single tokens of a layer, around attention."""
+
+    before: Callable
+    after_dense: Callable
+    after_mixed: Callable
+
+
 class Network(nn.Module):
     def __init__(self, thinker: Thinker, rank: int):
         super().__init__()
@@ -69,16 +78,11 @@ class Network(nn.Module):
         for i, layer in enumerate(thinker.layers):
             self.low_rank[f"{i}_qkv"] = LowRank(layer.attention.qkv, rank)
             self.low_rank[f"{i}_out"] = LowRank(layer.attention.out, rank)
-        self.before: Callable = before_attention
-        self.after_dense: Callable = after_attention_dense
-        self.after_mixed: Callable = after_attention_mixed
+        self.parts = PLAIN
 
     def compile(self) -> None:
         """Fuse what happens to single tokens; its shapes are the same in every batch, whatever B and T."""
-        options = {"dynamic": False, "fullgraph": True}
-        self.before = torch.compile(before_attention, **options)
-        self.after_dense = torch.compile(after_attention_dense, **options)
-        self.after_mixed = torch.compile(after_attention_mixed, **options)
+        self.parts = Parts(*(torch.compile(part, dynamic=False, fullgraph=True) for part in PLAIN))
 
     def embed(self, rows: Rows, media: Tensor | None) -> Tensor:
         """Ids, and media tokens (B, M, D) where the source says so -> (N, D)."""
@@ -98,6 +102,11 @@ class Network(nn.Module):
         """is_base: as the thinker was before training, without low-rank additions and routed experts."""
         config = self.thinker.config
         x = self.embed(rows, media)
+        if torch.is_grad_enabled():
+            parts = self.parts
+            x = x.requires_grad_()  # also where no medium is: one compiled form for all batches
+        else:
+            parts = PLAIN
         num_rows, length = rows.ids.shape
         cos, sin = rotary_tables(config, rows.places, x.dtype)
         rotary = cos.flatten(0, 1), sin.flatten(0, 1)  # (N, C / 2)
@@ -108,12 +117,12 @@ class Network(nn.Module):
             add = (
                 (None, None) if is_base else (self.low_rank[f"{i}_qkv"].product(), self.low_rank[f"{i}_out"].product())
             )
-            q, k, v = self.before(layer, x, rotary, add[0])
+            q, k, v = parts.before(layer, x, rotary, add[0])
             mixed = attend(q, k, v, (num_rows, length), mask)
             if is_base or not isinstance(layer.mlp, MoE):
-                x = self.after_dense(layer, x, mixed, add[1])
+                x = parts.after_dense(layer, x, mixed, add[1])
             else:
-                x, layer_logits, layer_chosen = self.after_mixed(layer, x, mixed, add[1], is_one)
+                x, layer_logits, layer_chosen = parts.after_mixed(layer, x, mixed, add[1], is_one)
                 logits.append(layer_logits)
                 chosen.append(layer_chosen)
         return Thought(self.thinker.norm(x), logits, chosen)
@@ -196,3 +205,6 @@ def after_attention_mixed(
 
 def linear(x: Tensor, weight: Tensor, add: Tensor | None) -> Tensor:
     return F.linear(x, weight.to(x.dtype) if add is None else weight.to(x.dtype) + add.to(x.dtype))
+
+
+PLAIN = Parts(before_attention, after_attention_dense, after_attention_mixed)

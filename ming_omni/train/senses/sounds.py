@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -46,6 +47,11 @@ class Clip:
     length: int
 
     @property
+    def group(self) -> str:
+        """What is averaged together when looking: a language, an accent, a set of real recordings."""
+        return self.kind if self.kind.startswith("real") else self.language
+
+    @property
     def answer(self) -> str:
         return f"{self.language}\t{self.text}"
 
@@ -53,13 +59,36 @@ class Clip:
 # Shards -> store.
 
 
-def load(folders: Sequence[Path], cache: Path, workers: int) -> tuple[np.ndarray, list[Clip]]:
-    """All clips of the folders' shards: samples (n,) int16, one after another, and what is known of each."""
-    shards = [shard for folder in folders for shard in sorted(Path(folder).glob("*.tar"))]
+def load(folders: Sequence[Path], cache: Path, workers: int, split: str) -> tuple[np.ndarray, list[Clip]]:
+    """What the folders' shards hold: all samples (n,) int16, one after another, and the clips of that split."""
+    parts, clips, start = [], [], 0
+    for path in decoded(folders, cache, workers):
+        samples = np.load(path.with_suffix(".npy"))
+        clips += [_clip(about, start) for about in lines(path, split)]
+        parts.append(samples)
+        start += len(samples)
+    return np.concatenate(parts), clips
+
+
+def choose(folders: Sequence[Path], cache: Path, split: str, wanted: int) -> Iterator[tuple[Clip, np.ndarray]]:
+    """At most `wanted` clips of the split for each group that is looked at, each with its samples."""
+    counts: Counter[str] = Counter()
+    for path in decoded(folders, cache, 0):
+        samples = np.load(path.with_suffix(".npy"), mmap_mode="r")
+        for about in lines(path, split):
+            clip = _clip(about, 0)
+            if counts[clip.group] < wanted:
+                counts[clip.group] += 1
+                yield clip, np.array(samples[clip.start : clip.start + clip.length])
+
+
+def decoded(folders: Sequence[Path], cache: Path, workers: int) -> list[Path]:
+    """Where the shards' samples and lines lie, as path.npy and path.json; what is missing is decoded."""
+    shards = [shard for folder in folders for shard in sorted(Path(folder).rglob("*.tar"))]
     if not shards:
         raise InputError(f"there are no shards of speech in {', '.join(map(str, folders))}")
     cache.mkdir(parents=True, exist_ok=True)
-    kept = [cache / f"{shard.parent.name}-{shard.stem}" for shard in shards]
+    kept = [cache / "-".join([*shard.parts[-3:-1], shard.stem]) for shard in shards]
     missing = [pair for pair in zip(shards, kept, strict=True) if not pair[1].with_suffix(".json").exists()]
     if workers and missing:
         with ProcessPoolExecutor(min(workers, len(missing)), mp_context=get_context("spawn")) as pool:
@@ -67,14 +96,14 @@ def load(folders: Sequence[Path], cache: Path, workers: int) -> tuple[np.ndarray
     else:
         for pair in missing:
             decode(*pair)
-    parts, clips, start = [], [], 0
-    for path in kept:
-        samples = np.load(path.with_suffix(".npy"))
-        for about in json.loads(path.with_suffix(".json").read_text()):
-            clips.append(_clip(about, start))
-        parts.append(samples)
-        start += len(samples)
-    return np.concatenate(parts), clips
+    return kept
+
+
+def lines(path: Path, split: str) -> list[dict]:
+    """Of a decoded shard, those of the split; a clip without one is for training."""
+    return [
+        about for about in json.loads(path.with_suffix(".json").read_text()) if about.get("split", "train") == split
+    ]
 
 
 def decode(shard: Path, path: Path) -> None:
@@ -225,15 +254,15 @@ def pack_recordings(folder: Path, output: Path, split: str = "train", bytes_a_sh
 
     output.mkdir(parents=True, exist_ok=True)
     gap = np.zeros(SAMPLE_RATE_HZ // 10, np.float32)
-    groups, sounds, lines, size = [], [], [], 0
+    groups, sounds, told, size = [], [], [], 0
 
     def close() -> None:
-        nonlocal sounds, lines, size
-        if lines:
+        nonlocal sounds, told, size
+        if told:
             file = io.BytesIO()
             soundfile.write(file, np.concatenate(sounds), SAMPLE_RATE_HZ, format="OGG", subtype="OPUS")
-            groups.append((f"{len(groups):06}", {"json": as_json(lines), "opus": file.getvalue()}))
-        sounds, lines, size = [], [], 0
+            groups.append((f"{len(groups):06}", {"json": as_json(told), "opus": file.getvalue()}))
+        sounds, told, size = [], [], 0
 
     for recording, samples in read_recordings(folder, split):
         is_chinese = bool(re.fullmatch(r"[\u4e00-\u9fff]+", recording.label))
@@ -241,7 +270,8 @@ def pack_recordings(folder: Path, output: Path, split: str = "train", bytes_a_sh
             continue  # a syllable with its tone is no word
         text = f"{recording.label}。" if is_chinese else f"{recording.label.capitalize()}."
         kind, language = ("real mandarin", "zh") if is_chinese else ("real digit", "en")
-        lines.append({"text": text, "language": language, "kind": kind, "start": size, "length": len(samples)})
+        about = {"text": text, "language": language, "kind": kind, "split": split}
+        told.append(about | {"start": size, "length": len(samples)})
         sounds += [samples.astype(np.float32), gap]
         size += len(samples) + len(gap)
         if size > 60 * SAMPLE_RATE_HZ:
