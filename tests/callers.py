@@ -6,12 +6,14 @@ import asyncio
 import base64
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
 import numpy as np
 import soxr
 import torch
+import websockets
 from openai import AsyncOpenAI
 
 from ming_omni.config import TalkerConfig
@@ -120,6 +122,12 @@ class Caller:
         for piece in (sound[i : i + size] for i in range(0, len(sound), size)):
             await self.send("input_audio_buffer.append", audio=base64.b64encode(piece).decode())
             await asyncio.sleep(0.05 / pace)
+
+    async def closed(self) -> int:
+        """The code that the server ends the connection with."""
+        with suppress(websockets.ConnectionClosed):
+            await asyncio.wait_for(self.reading, 20)
+        return self.connection._connection.close_code
 
     def heard(self, item_id: str) -> np.ndarray:
         """(n,) int16: all sound of an answer that has arrived."""

@@ -129,6 +129,7 @@ class Session:
     async def _listen(self, receive: Callable[[], Awaitable[str | None]]) -> tuple[int, str] | None:
         while (text := await receive()) is not None:
             self.active_at = time.monotonic()
+            await self.outbox.room()  # who does not read is not read either
             async with self._lock:
                 await self._obey(text)
         return None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from fastapi import APIRouter, WebSocket
@@ -18,6 +20,8 @@ from ming_omni.speech import normalize
 
 PROTOCOL = "realtime"
 """What browsers name beside their key: `new WebSocket(url, ["realtime", "openai-insecure-api-key.KEY"])`."""
+
+CLOSE_SECONDS = 1.0
 
 
 @dataclass
@@ -51,7 +55,8 @@ def router(ming: Ming, lounge: Lounge, inside: set[int]) -> APIRouter:
         try:
             code, reason = await session.run(lambda: receive(socket))
             if socket.application_state is WebSocketState.CONNECTED is socket.client_state:
-                await socket.close(code, reason[:120])
+                with suppress(TimeoutError):  # one who does not read cannot be told either
+                    await asyncio.wait_for(socket.close(code, reason[:120]), CLOSE_SECONDS)
         finally:
             lounge.sessions.discard(session)
             inside.discard(id(session))
