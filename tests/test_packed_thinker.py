@@ -14,6 +14,7 @@ from ming_omni.config import MingConfig, MoEConfig, ThinkerConfig
 from ming_omni.model.layers import KVCache
 from ming_omni.model.thinker import Thinker
 from ming_omni.packed import Packed, pack, unpack
+from ming_omni.packed.adapter import MARK
 from ming_omni.packed.cache import ROOM
 from ming_omni.packed.matrix import PLAIN, Matrix, Products, as_four_bit, fastest, join, stack
 from ming_omni.packed.thinker import PackedThinker
@@ -180,7 +181,10 @@ def test_eight_bits_are_two_times_four_bits():
 
 @cache
 def nano() -> PackedThinker:
-    stored = {k.removeprefix("thinker."): v for f in NANO.glob("*.safetensors") for k, v in load_file(f).items()}
+    """Its base, without what training added beside it."""
+    stored = {name: tensor for file in NANO.glob("*.safetensors") for name, tensor in load_file(file).items()}
+    stored = {k.removeprefix("thinker."): t for k, t in stored.items() if k.startswith("thinker.") and MARK not in k}
+    stored |= {name: torch.zeros_like(t) for name, t in stored.items() if name.endswith("experts.down.scale")}
     return PackedThinker(MingConfig.from_pretrained(NANO).thinker, stored).eval()
 
 
