@@ -104,7 +104,8 @@ def train(
 
     if team.is_first:
         write({"event": "checked", **checks.check(bench), "setup_seconds": time.perf_counter() - called})
-    number = iter(range(facts["step"], 1 << 60))
+    first_step = facts["step"]
+    number = iter(range(first_step, 1 << 60))
     ahead = Ahead(partial(_read, bench, number))
     ahead.wait()  # workers take a while to start
     team.agree(0)  # nobody's clock starts before
@@ -155,7 +156,8 @@ def train(
         bench.wait()
         if team.is_first:
             states.save(output, bench.learner, optimizer, facts)
-            write({"event": "look", **bench.look()})
+            if facts["step"] > first_step:
+                write({"event": "look", **bench.look()})
             if pieces is not None:
                 states.export(pieces, bench.learner, facts)
     finally:
