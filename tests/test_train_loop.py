@@ -64,6 +64,7 @@ def test_a_run_leaves_curves_samples_heat_maps_and_a_report_of_one_file(run):
     samples = {path.suffix for path in (run / "samples" / "step-00000002").iterdir()}
     assert samples == {".txt", ".png", ".wav"}
     assert "wanted: red<|role_end|>" in (run / "samples" / "step-00000002" / "answers-0.txt").read_text()
+    assert "<imagePatch> x 100 </image>" in (run / "samples" / "step-00000002" / "answers-0.txt").read_text()
     assert Image.open(run / "samples" / "step-00000002" / "paint-0.png").size == (32, 32)
     assert len(list((run / "heatmaps").glob("*.png"))) == 2
     assert len(list((run / "checkpoints").iterdir())) == 1
@@ -96,6 +97,7 @@ def test_a_dry_run_says_parts_tokens_memory_and_time_and_writes_nothing(tmp_path
     train_command("align", folders_of_align(tmp_path), True, False, tmp_path / "out")
     text = capsys.readouterr().out
     table = {line.split()[0]: line.split()[1:] for line in text.splitlines() if line.strip()}
+    assert text.startswith("align: encoders")
     assert table["thinker"][1] == "0" and int(table["audio"][1].replace(",", "")) > 1000
     assert table["pictures"] == ["4", "4", "answer"] and table["steps"][0] == "2,000"
     assert "about" in table["tokens"] and "MB:" in table["memory"] and "activations" in table["memory"]

@@ -33,7 +33,7 @@ def describe(recipe: Recipe) -> str:
         "gradients and moments": 4 * GRADIENT_AND_MOMENTS * learning,
         "activations": activations,
     }
-    lines = [f"{recipe.name}: {recipe.about}".rstrip(": "), ""]
+    lines = [recipe.about or recipe.name, ""]
     lines += [f"{name:<12}{total:>16}{learns:>16}" for name, total, learns in rows]
     lines += ["", f"{'set':<12}{'lines':>8}{'a step':>8}  learns"]
     lines += [f"{d.name:<12}{len(d.lines):>8}{d.settings.examples_per_step:>8}  {d.kind}" for d in bench.sets]

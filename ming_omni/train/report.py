@@ -13,7 +13,7 @@ from typing import Any
 from ming_omni.train.log import read
 from ming_omni.train.recipe import Recipe, to_dict
 
-WIDTH, HEIGHT, MARGIN = 420, 160, 36
+WIDTH, HEIGHT, MARGIN = 440, 160, 66
 """Pixels of a plot."""
 KINDS = {".png": "image/png", ".wav": "audio/wav"}
 STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:1400px;margin:2em auto;padding:0 1em;color:#222}

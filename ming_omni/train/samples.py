@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import torch
@@ -69,8 +70,14 @@ def _answer(example: Answer, model: MingForConditionalGeneration, processor) -> 
     inputs.pop("attention_mask", None)
     ends = processor.gen_terminator
     ids = model.generate(**inputs, max_new_tokens=NEW_TOKENS, eos_token_id=ends)[0].cpu()
-    texts = [processor.decode(part) for part in (ids[: start + 1], example.targets[start:-1], ids[start + 1 :])]
+    parts = (ids[: start + 1], example.targets[start:-1], ids[start + 1 :])
+    texts = [re.sub(r"(<[^<>]+>)\1+", _times, processor.decode(part)) for part in parts]
     return "\n".join(f"{name}: {text}" for name, text in zip(("prompt", "wanted", "given"), texts, strict=True))
+
+
+def _times(run: re.Match) -> str:
+    """Hundreds of placeholders of one picture say no more than their number."""
+    return f"{run[1]} x {len(run[0]) // len(run[1])} "
 
 
 def _painting(example: Painting, model: MingForConditionalGeneration) -> Tensor:
