@@ -11,6 +11,7 @@ from ming_omni.inputs.tiny import tiny_tokenizer
 from ming_omni.ming import Ming
 from ming_omni.model.omni import MingForConditionalGeneration
 from ming_omni.serve.api import PAGE, PAGE_HEADERS
+from ming_omni.serve.rules import Rules
 from tests.browsing import chromium, expect, finished, give, limit, needs_chromium, opened, ready
 from tests.media import board, picture_file
 from tests.serving import serving, until, whole_ming
@@ -290,6 +291,27 @@ def test_a_model_that_only_reads_is_given_text_only(browser, writer):
         finished(page)
         expect(page.locator("article.assistant .text")).not_to_be_empty()
         assert not page.complaints
+
+
+def test_a_server_with_keys_asks_for_one_and_remembers_it(browser, tmp_path):
+    with (
+        serving(whole_ming(tmp_path), rules=Rules(api_keys=("open-sesame",))) as served,
+        opened(browser, served) as page,
+    ):
+        expect(page.get_by_role("alert").filter(has_text="key")).to_have_text(
+            "This server asks for an API key, and yours is missing or wrong."
+        )
+        expect(page.get_by_label("API key")).to_be_focused()
+        page.keyboard.type("open-sesame")
+        press(page, "Tab")
+        expect(page.locator("#model")).to_have_text("tiny")
+        page.reload()
+        ready(page)
+        limit(page, 3)
+        page.locator("#text").fill("hello")
+        press(page, "Enter")
+        finished(page)
+        expect(page.locator("article.assistant footer")).to_contain_text("3 tokens")
 
 
 def test_scripts_and_styles_come_from_this_server_only():

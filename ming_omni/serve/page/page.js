@@ -86,5 +86,9 @@ try {
 } catch (error) {
   tabs.show("chat");
   chat.showError(problemOf(error));
+  if (error.status === 401) {
+    $("settings").showModal();
+    $("api-key").focus();
+  }
 }
 root.dataset.ready = "";

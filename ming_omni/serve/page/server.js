@@ -24,7 +24,8 @@ export async function call(path, { body, method = body ? "POST" : "GET", signal 
   }
   if (response.ok) return response;
   const refusal = await response.json().catch(() => null);
-  throw new Error(sentence(refusal?.error?.message ?? `the server answered ${response.status}`));
+  const error = new Error(sentence(refusal?.error?.message ?? `the server answered ${response.status}`));
+  throw Object.assign(error, { status: response.status });
 }
 
 // Server-sent events as objects. A stream that breaks off just ends: whoever reads it knows what its last event is.
