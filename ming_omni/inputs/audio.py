@@ -64,13 +64,13 @@ def as_channels(waveform: Tensor | np.ndarray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
 
 
-def read_audio(source: Any) -> tuple[Tensor, int]:
-    """Any sound -> (channels, n) float32 and its rate in Hz."""
+def read_audio(source: Any, max_samples: int = MAX_SAMPLES, max_seconds: float = math.inf) -> tuple[Tensor, int]:
+    """Any sound -> (channels, n) float32 and its rate in Hz. `max_samples` is over all channels of a file."""
     if isinstance(source, tuple) and len(source) == 2:
         return as_channels(source[0]), source[1]
     if isinstance(source, np.ndarray | Tensor):
         raise InputError("samples need their rate: pass (samples, sample_rate_hz)")
-    return _joined(read_blocks(source))
+    return _joined(read_blocks(source), max_samples, max_seconds)
 
 
 # How the files begin that soundfile reads quickly and quietly; MP3 is left to FFmpeg, since libsndfile's decoder
@@ -141,14 +141,17 @@ def _track_blocks(file: BinaryIO) -> Iterator[tuple[np.ndarray, int]]:
                 yield block.to_ndarray(), rate_hz
 
 
-def _joined(blocks: Iterable[tuple[np.ndarray, int]]) -> tuple[Tensor, int]:
+def _joined(blocks: Iterable[tuple[np.ndarray, int]], max_samples: int, max_seconds: float) -> tuple[Tensor, int]:
     """Blocks (channels, n) one after another, as long as they fit in memory."""
-    kept, size, rate_hz = [], 0, 0
+    kept, size, num_frames, rate_hz = [], 0, 0, 0
     for block, block_rate_hz in blocks:
         rate_hz = block_rate_hz
         size += block.size
-        if size > MAX_SAMPLES:
-            raise InputError(f"the sound is too long; at most {MAX_SAMPLES:,} samples over all channels are read")
+        num_frames += block.shape[-1]
+        if size > max_samples:
+            raise InputError(f"the sound is too long; at most {max_samples:,} samples over all channels are read")
+        if num_frames > max_seconds * rate_hz:
+            raise InputError(f"the sound is too long; at most {max_seconds:.0f} seconds are read")
         kept.append(block)
     if size == 0:
         raise InputError("the sound is empty")

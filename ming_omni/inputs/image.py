@@ -26,7 +26,7 @@ MIN_PIXELS = 4 * FACTOR**2
 MAX_PIXELS = 1024 * FACTOR**2
 
 
-def load_image(source: Any, behaviour: Behaviour = OURS) -> Image.Image:
+def load_image(source: Any, behaviour: Behaviour = OURS, max_pixels: int = MAX_IMAGE_PIXELS) -> Image.Image:
     """Any picture -> RGB. Of an animation, the first frame."""
     if isinstance(source, np.ndarray):
         return to_rgb(from_array(source), behaviour)
@@ -35,7 +35,9 @@ def load_image(source: Any, behaviour: Behaviour = OURS) -> Image.Image:
             return to_rgb(source, behaviour)
     with open_source(source, "picture") as file, _decoding():
         Image.init()
-        return to_rgb(Image.open(file, formats=[name for name in FORMATS if name in Image.OPEN]), behaviour)
+        opened = Image.open(file, formats=[name for name in FORMATS if name in Image.OPEN])
+        check_pixels(*opened.size, max_pixels)
+        return to_rgb(opened, behaviour)
 
 
 @contextmanager
@@ -76,9 +78,9 @@ def fetch_image(
     return image.resize((width, height), Image.Resampling.BICUBIC)
 
 
-def check_pixels(width: int, height: int) -> None:
-    if width * height > MAX_IMAGE_PIXELS:
-        raise InputError(f"a picture of {width}x{height} is too large; at most {MAX_IMAGE_PIXELS:,} pixels are read")
+def check_pixels(width: int, height: int, max_pixels: int = MAX_IMAGE_PIXELS) -> None:
+    if width * height > max_pixels:
+        raise InputError(f"a picture of {width}x{height} is too large; at most {max_pixels:,} pixels are read")
     if width * height == 0:
         raise InputError("the picture is empty")
 

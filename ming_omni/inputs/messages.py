@@ -6,7 +6,7 @@ their type), and OpenAI chat messages. The last may come from strangers, so it n
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
@@ -128,14 +128,24 @@ def conversation(value: Any) -> list[Message]:
     ]
 
 
-def from_openai(messages: Any) -> list[Message]:
-    """Chat messages as an OpenAI client sends them; media only as data: URLs or base64, never as a path."""
+Read = Callable[[str, type], Any]
+"""An address and the kind of medium it stands for (Image, Video or Audio) -> the medium's source."""
+
+
+def only_data(address: str, _: type) -> str:
+    if not address[:5].lower() == "data:":
+        raise InputError("only data: URLs are read; send the file's content as base64")
+    return address
+
+
+def from_openai(messages: Any, read: Read = only_data) -> list[Message]:
+    """Chat messages as an OpenAI client sends them; media as addresses that `read` opens, never as a path."""
     if not isinstance(messages, list | tuple) or not messages:
         raise InputError("messages is a list with at least one message")
-    return [_message(item, f"messages[{i}]", trusted=False) for i, item in enumerate(messages)]
+    return [_message(item, f"messages[{i}]", trusted=False, read=read) for i, item in enumerate(messages)]
 
 
-def _message(item: Any, where: str, *, trusted: bool) -> Message:
+def _message(item: Any, where: str, *, trusted: bool, read: Read = only_data) -> Message:
     if not isinstance(item, Mapping):
         raise InputError(f"{where} is an object with role and content, not {type(item).__name__}")
     role = item.get("role")
@@ -148,10 +158,10 @@ def _message(item: Any, where: str, *, trusted: bool) -> Message:
         return Message(role, (Text(content),))
     if not isinstance(content, list | tuple):
         raise InputError(f"{where}.content is text or a list of parts, not {type(content).__name__}")
-    return Message(role, tuple(_part(part, f"{where}.content[{i}]", trusted) for i, part in enumerate(content)))
+    return Message(role, tuple(_part(part, f"{where}.content[{i}]", trusted, read) for i, part in enumerate(content)))
 
 
-def _part(part: Any, where: str, trusted: bool) -> Part:
+def _part(part: Any, where: str, trusted: bool, read: Read) -> Part:
     """Only trusted parts name files or choose sizes: a stranger's could read this machine, or fill its memory."""
     if isinstance(part, Part) and trusted:
         return part
@@ -164,10 +174,11 @@ def _part(part: Any, where: str, trusted: bool) -> Part:
         return Text(_field(part, "text", str, where))
     if kind in ("image_url", "video_url", "audio_url"):
         medium = {"image_url": Image, "video_url": Video, "audio_url": Audio}[kind]
-        return medium(_address(part.get(kind), f"{where}.{kind}"))
+        return _opened(_address(part.get(kind), f"{where}.{kind}"), medium, f"{where}.{kind}", read)
     if kind == "input_audio":
         sound = _field(part, "input_audio", Mapping, where)
-        return Audio(_base64(_field(sound, "data", str, f"{where}.input_audio"), f"{where}.input_audio.data"))
+        address = _base64(_field(sound, "data", str, f"{where}.input_audio"), f"{where}.input_audio.data")
+        return _opened(address, Audio, f"{where}.input_audio", read)
     if kind in ("image", "video", "audio") and trusted:
         if part.get(kind) is None:
             raise InputError(f"{where} lacks its {kind}")
@@ -179,13 +190,18 @@ def _part(part: Any, where: str, trusted: bool) -> Part:
 
 
 def _address(value: Any, where: str) -> str:
-    """`"data:..."` or `{"url": "data:..."}`."""
+    """`"https://..."` or `{"url": "https://..."}`."""
     url = value.get("url") if isinstance(value, Mapping) else value
     if not isinstance(url, str):
         raise InputError(f"{where}.url is missing")
-    if not url[:5].lower() == "data:":
-        raise InputError(f"{where}: only data: URLs are read; send the file's content as base64")
     return url
+
+
+def _opened(address: str, medium: type, where: str, read: Read) -> Part:
+    try:
+        return medium(read(address, medium))
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
 
 
 def _base64(text: str, where: str) -> str:

@@ -204,6 +204,31 @@ def _from_file(source: Any, options: FrameOptions, behaviour: Behaviour) -> Tens
     return torch.cat(frames)
 
 
+@dataclass(frozen=True)
+class Measure:
+    """How much a film is, as far as can be told without decoding it."""
+
+    seconds: float
+    pixels: int
+    """of one frame"""
+    work: float
+    """pixels to decode until MAX_FRAMES frames are found, at worst"""
+
+
+def measure(source: Any) -> Measure:
+    with open_source(source, "video") as file, open_container(file, "video") as container:
+        stream = _video_stream(container)
+        times, keys, _ = _times(container, stream)
+        if not times:
+            raise InputError("the video has no frames")
+        pixels = stream.codec_context.width * stream.codec_context.height
+        # From one key frame to the next, every frame has to be decoded.
+        places = [bisect.bisect_left(times, key) for key in keys] + [len(times)]
+        longest = max(following - place for place, following in itertools.pairwise([0, *places]))
+        num_decoded = min(len(times), 2 * MAX_FRAMES * max(longest, 1))
+        return Measure(float((times[-1] - times[0]) * stream.time_base), pixels, float(num_decoded * pixels))
+
+
 def _video_stream(container):
     from av.stream import Disposition
 

@@ -23,7 +23,9 @@ from ming_omni.serve import chat, images, speech, transcriptions, voices
 from ming_omni.serve.capabilities import capabilities
 from ming_omni.serve.connection import Connection
 from ming_omni.serve.door import Door, add_error_handlers, check_model
+from ming_omni.serve.fetch import Web
 from ming_omni.serve.gate import Gate
+from ming_omni.serve.media import Media
 from ming_omni.serve.metrics import prometheus
 from ming_omni.serve.realtime import socket as realtime
 from ming_omni.serve.realtime.socket import Lounge
@@ -71,7 +73,8 @@ def build(ming: Ming, rules: Rules = OPEN) -> FastAPI:
     add_error_handlers(app)
 
     speaking = Seats(MOST_SPEAKING, "texts are being spoken", thread_name_prefix="speak")
-    app.include_router(chat.router(ming, preparing, speaking))
+    media = Media(ming, Web(allows_http=rules.http_media))
+    app.include_router(chat.router(ming, preparing, speaking, media))
     app.include_router(speech.router(ming, speaking))
     app.include_router(voices.router(ming))
     app.include_router(images.router(ming))

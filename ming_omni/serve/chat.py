@@ -15,18 +15,23 @@ from ming_omni.engine.engine import Stream
 from ming_omni.engine.request import Prompt, read_prompt
 from ming_omni.engine.request import Request as EngineRequest
 from ming_omni.engine.text import Answer
+from ming_omni.errors import InputError
 from ming_omni.inputs.messages import from_openai
 from ming_omni.ming import Ming
 from ming_omni.serve.capabilities import capabilities, require
 from ming_omni.serve.choices import Choice, Reply
 from ming_omni.serve.door import check_model, describe, while_connected
+from ming_omni.serve.media import Media
 from ming_omni.serve.schema import ChatBody, CompletionBody
 from ming_omni.serve.spoken import Reader, SpokenReply, Transcripts
 from ming_omni.serve.work import Seats
 
+MAX_TOKEN_CHARACTERS = 64
+"""No text has longer tokens on average."""
 
-def router(ming: Ming, preparing: CapacityLimiter, seats: Seats) -> APIRouter:
-    """preparing  how many prompts are read at once; seats  of everything that speaks"""
+
+def router(ming: Ming, preparing: CapacityLimiter, seats: Seats, media: Media) -> APIRouter:
+    """preparing  how many prompts are read at once; seats  of everything that speaks; media  opens what is sent"""
     routes, engine, tokenizer, able = APIRouter(), ming.engine, ming.processor.tokenizer, capabilities(ming)
     transcripts = Transcripts()
 
@@ -59,9 +64,8 @@ def router(ming: Ming, preparing: CapacityLimiter, seats: Seats) -> APIRouter:
     def answer_of(body: ChatBody | CompletionBody) -> Answer:
         return Answer(tokenizer.stream(), body.stop)
 
-    def read_chat(body: ChatBody) -> Prompt:
-        messages = [transcripts.recall(message.model_dump()) for message in body.messages]
-        return read_prompt(ming.model, ming.processor.prepare(from_openai(messages)))
+    def read_chat(messages: list[dict], fetched: dict[str, bytes]) -> Prompt:
+        return read_prompt(ming.model, ming.processor.prepare(from_openai(messages, media.reader(fetched))))
 
     def read_completion(prompt: str | list[int]) -> Prompt:
         # A plain completion is where prompts are written by hand, so special tokens in them are obeyed.
@@ -76,7 +80,10 @@ def router(ming: Ming, preparing: CapacityLimiter, seats: Seats) -> APIRouter:
             require(able, "speech_out", ming.name)
             seats.check()
             reader = await to_thread.run_sync(Reader, ming, body.audio)
-        prompt = await to_thread.run_sync(read_chat, body, limiter=preparing)
+        messages = [transcripts.recall(message.model_dump()) for message in body.messages]
+        check_length(written(messages), engine.longest)
+        fetched = await media.fetch(messages)
+        prompt = await to_thread.run_sync(read_chat, messages, fetched, limiter=preparing)
         streams = submit(http, body, [prompt], body.limit, num_likeliest=body.top_logprobs)
         choices = [Choice(i, stream, answer_of(body)) for i, stream in enumerate(streams)]
         reply = Reply("chat", ming.name, tokenizer, choices, body.logprobs)
@@ -87,6 +94,8 @@ def router(ming: Ming, preparing: CapacityLimiter, seats: Seats) -> APIRouter:
     @routes.post("/v1/completions")
     async def complete(http: Request, body: CompletionBody) -> Response:
         check(body)
+        for prompt in body.prompts:
+            check_length(len(prompt), engine.longest)
         prompts = await to_thread.run_sync(lambda: [read_completion(p) for p in body.prompts], limiter=preparing)
         texts = [p if isinstance(p, str) else tokenizer.decode(p) for p in body.prompts]
         has_logprobs = body.logprobs is not None
@@ -105,6 +114,19 @@ def router(ming: Ming, preparing: CapacityLimiter, seats: Seats) -> APIRouter:
         return await respond(http, body, Reply("text", ming.name, tokenizer, choices, has_logprobs))
 
     return routes
+
+
+def written(messages: list[dict]) -> int:
+    """Characters of the texts in messages."""
+    contents = [message["content"] for message in messages]
+    parts = [content if isinstance(content, list) else [{"text": content}] for content in contents]
+    return sum(len(text) for part in parts for p in part if isinstance(text := p.get("text"), str))
+
+
+def check_length(num_characters: int, num_tokens: int) -> None:
+    """Refuse what is certainly too long before it is cut into tokens, which takes a hundred times its bytes."""
+    if num_characters > num_tokens * MAX_TOKEN_CHARACTERS:
+        raise InputError(f"a text of {num_characters:,} characters is too long; this model reads {num_tokens} tokens")
 
 
 async def respond(http: Request, body: ChatBody | CompletionBody, reply: Reply | SpokenReply) -> Response:

@@ -24,6 +24,7 @@ from ming_omni.serve.schema import sentence
 
 log = logging.getLogger(__name__)
 RETRY = {"Retry-After": "1"}
+MAX_JSON_VALUES = 200_000
 
 
 REQUEST_ID: ContextVar[str] = ContextVar("request_id", default="-")
@@ -41,10 +42,11 @@ class Door:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        body = ArrivingBody(self, receive)
+        headers = dict(scope["headers"])
+        body = ArrivingBody(self, receive, is_json=b"json" in headers.get(b"content-type", b""))
         self.inside.add(id(scope))
         try:
-            length = dict(scope["headers"]).get(b"content-length", b"0")
+            length = headers.get(b"content-length", b"0")
             if length.isdigit() and int(length) > self.rules.max_body_bytes:
                 await describe(body.too_large())(scope, receive, send)
             else:
@@ -80,9 +82,9 @@ class Door:
 class ArrivingBody:
     """A body as it arrives, measured."""
 
-    def __init__(self, door: Door, receive: Receive):
-        self.door, self.wait = door, receive
-        self.num_bytes, self.is_complete = 0, False
+    def __init__(self, door: Door, receive: Receive, is_json: bool):
+        self.door, self.wait, self.is_json = door, receive, is_json
+        self.num_bytes, self.num_values, self.is_complete = 0, 0, False
         self.deadline = asyncio.get_running_loop().time() + door.rules.body_seconds
 
     async def receive(self) -> Message:
@@ -95,8 +97,15 @@ class ArrivingBody:
             reason = f"the body did not arrive within {self.door.rules.body_seconds:g} seconds"
             raise HTTPException(408, reason, {"Connection": "close"}) from None
         self.is_complete = not message.get("more_body", False)
-        size = len(message.get("body", b""))
+        data = message.get("body", b"")
+        size = len(data)
         self.num_bytes += size
+        if self.is_json:
+            # As Python objects, many small values take a hundred times their bytes. No long text that a model could
+            # read has as many of these marks, and no file in base64 has any.
+            self.num_values += sum(map(data.count, (b",", b"[", b"{")))
+            if self.num_values > MAX_JSON_VALUES:
+                raise HTTPException(413, f"the JSON has more than {MAX_JSON_VALUES:,} values")
         self.door.num_arriving += size
         if self.num_bytes > self.door.rules.max_body_bytes:
             raise self.too_large()

@@ -13,10 +13,11 @@ from pydantic import Field
 from ming_omni.ming import Ming
 from ming_omni.paint.picture import Picture
 from ming_omni.paint.segment import THRESHOLD, Segmentation
-from ming_omni.paint.verbs import MAX_STEPS, Cancelled
+from ming_omni.paint.verbs import MAX_STEPS, Cancelled, OnStep
 from ming_omni.serve.capabilities import capabilities, require
 from ming_omni.serve.door import check_model, check_running
 from ming_omni.serve.form import read_form
+from ming_omni.serve.media import picture
 from ming_omni.serve.schema import Body
 from ming_omni.serve.work import Studio
 
@@ -130,7 +131,16 @@ def router(ming: Ming) -> APIRouter:
         files, body = await read_form(http, EditBody, ("image",), max_files=MOST_LOOKED_AT + 1)
         check(body)
         options = body.options | {"image_guidance": body.image_guidance}
-        return await painted(http, lambda on_step: ming.edit(files["image"], body.prompt, on_step=on_step, **options))
+
+        def edited(on_step: OnStep) -> list[Picture]:
+            return ming.edit([picture(data) for data in files["image"]], body.prompt, on_step=on_step, **options)
+
+        return await painted(
+            http,
+            lambda on_step: ming.edit(
+                [picture(data) for data in files["image"]], body.prompt, on_step=on_step, **options
+            ),
+        )
 
     @routes.post("/v1/images/segmentations")
     async def segmentations(http: Request) -> Response:
@@ -140,7 +150,7 @@ def router(ming: Ming) -> APIRouter:
         options = {name: getattr(body, name) for name in ("instances", "color", "threshold", "seed", "steps")}
         return await painted(
             http,
-            lambda on_step: ming.segment(files["image"][0], what, classes=classes, on_step=on_step, **options),
+            lambda on_step: ming.segment(picture(files["image"][0]), what, classes=classes, on_step=on_step, **options),
         )
 
     return routes

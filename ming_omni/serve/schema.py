@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import replace
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -13,6 +13,7 @@ from ming_omni.model.sampling import Sampling
 
 MAX_CHOICES = 16
 MAX_LIKELIEST = 20
+MAX_MESSAGES, MAX_PARTS = 4096, 1024
 OWN_VOICE = "default"
 """Names the talker's own voice."""
 
@@ -137,7 +138,7 @@ class ChatMessage(Body):
         "function_call": (),
     }
     role: str
-    content: str | list[dict[str, Any]] = ""
+    content: str | Annotated[list[dict[str, Any]], Field(max_length=MAX_PARTS, fail_fast=True)] = ""
     audio: AudioId | None = None
 
     @model_validator(mode="after")
@@ -167,7 +168,7 @@ class ChatBody(SamplingBody):
         "prompt_cache_retention": (),
         "moderation": (),
     }
-    messages: list[ChatMessage] = Field(min_length=1)
+    messages: list[ChatMessage] = Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True)
     modalities: list[Literal["text", "audio"]] = ["text"]
     audio: ChatAudio | None = None
     max_completion_tokens: int | None = Field(None, ge=1)
@@ -197,11 +198,16 @@ class ChatBody(SamplingBody):
         return self.max_completion_tokens or self.max_tokens
 
 
+T = TypeVar("T")
+Quick = Annotated[list[T], Field(fail_fast=True)]
+"""A list that is refused at its first wrong item, instead of collecting an error for each."""
+
+
 class CompletionBody(SamplingBody):
     """POST /v1/completions"""
 
     without = UNSUPPORTED | {"best_of": (1,), "suffix": ("",)}
-    prompt: str | list[int] | list[str] | list[list[int]]
+    prompt: str | Quick[int] | Quick[str] | Quick[Quick[int]]
     max_tokens: int = Field(16, ge=0)
     echo: bool = False
     logprobs: int | None = Field(None, ge=0, le=MAX_LIKELIEST)

@@ -14,8 +14,12 @@ from ming_omni.ming import Ming
 from ming_omni.serve.capabilities import capabilities, require
 from ming_omni.serve.door import Refused, check_running
 from ming_omni.serve.form import read_form
+from ming_omni.serve.media import sound
 from ming_omni.serve.schema import OWN_VOICE, Body
 from ming_omni.speech.voices import Voice
+
+MAX_SAMPLE_SECONDS = 60.0
+"""Opened at most; which length makes a voice, `Voice` says."""
 
 
 class VoiceBody(Body):
@@ -29,6 +33,9 @@ class VoiceBody(Body):
 
 def router(ming: Ming) -> APIRouter:
     routes, able = APIRouter(), capabilities(ming)
+
+    def keep(body: VoiceBody, sample: bytes) -> Voice:
+        return ming.speaker.clone(body.name, sound(sample, MAX_SAMPLE_SECONDS), body.text, consent=body.consent)
 
     @routes.get("/v1/audio/voices")
     async def voices() -> dict:
@@ -45,9 +52,7 @@ def router(ming: Ming) -> APIRouter:
         files, body = await read_form(http, VoiceBody, ("audio_sample",))
         if body.name.strip().lower() == OWN_VOICE:
             raise InputError(f"{OWN_VOICE} is the talker's own voice; choose another name")
-        sample = files["audio_sample"][0]
-        voice = await to_thread.run_sync(lambda: ming.speaker.clone(body.name, sample, body.text, consent=body.consent))
-        return _card(voice)
+        return _card(await to_thread.run_sync(keep, body, files["audio_sample"][0]))
 
     @routes.delete("/v1/audio/voices/{name}")
     async def delete(name: str) -> dict:
