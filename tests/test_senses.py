@@ -17,10 +17,11 @@ from ming_omni.data.turns import turns
 from ming_omni.model.moe import MoE
 from ming_omni.model.positions import positions
 from ming_omni.model.thinker import Thinker
+from ming_omni.packed import pack
 from ming_omni.train import balance
 from ming_omni.train.senses import balancing, bench, checks, join, plots, run, sounds, together
 from ming_omni.train.senses.learner import on_device
-from ming_omni.train.senses.network import Network, Rows, one_hot
+from ming_omni.train.senses.network import Network, Rows, one_hot, shipped
 from ming_omni.train.senses.rows import IGNORE, collate
 from tests.senses import make_sets, settings
 
@@ -139,6 +140,15 @@ def test_balance_from_products_is_balance_from_sums():
             balance.move_bias(wanted[layer, m], load, 0.1)
     assert_close(biases.values, wanted)
     assert_close(mixtures[1].routers["audio"].bias.data, wanted[1, 2])
+
+
+@pytest.mark.parametrize("width", [64, 128])
+def test_experts_learn_as_they_ship_and_their_gradient_is_their_own(width):
+    torch.manual_seed(0)
+    weight = torch.randn(3, 5, width, requires_grad=True)
+    assert_close(shipped(weight), pack(weight.detach(), 64).float())
+    shipped(weight).sum().backward()
+    assert (weight.grad == 1).all()
 
 
 def test_the_command_checks_trains_stops_goes_on_and_travels(sets, tmp_path, capsys):

@@ -20,7 +20,7 @@ from ming_omni.inputs.processor import MingProcessor
 from ming_omni.model.moe import MoE
 from ming_omni.model.omni import MingForConditionalGeneration
 from ming_omni.train.senses import balancing, ears, eyes
-from ming_omni.train.senses.network import Network, Rows, Thought, one_hot
+from ming_omni.train.senses.network import Network, Rows, Thought, one_hot, shipped
 from ming_omni.train.senses.pictures import NOTHING
 from ming_omni.train.senses.rows import Batch
 from ming_omni.train.senses.settings import Settings
@@ -49,6 +49,11 @@ class Learner(nn.Module):
         merged, width = model.config.vision.out_hidden_size, model.config.thinker.hidden_size
         self.cells = nn.ModuleDict({name: nn.Linear(merged, size) for name, size in sizes.cells.items()})
         self.letters = nn.Linear(width, sizes.letters + 1)
+        for name, size in sizes.cells.items():
+            # Most cells show nothing of the kind; what they do show counts more.
+            weight = torch.ones(size)
+            weight[0] = 1.0 if name == "colour" else 0.2
+            self.register_buffer(f"{name}_weight", weight)
         self.groups = self._choose()
         self.biases: balancing.Biases | None = None
         self.loads: Tensor | None = None
@@ -99,19 +104,23 @@ class Learner(nn.Module):
 
     @contextmanager
     def merged(self) -> Iterator[MingForConditionalGeneration]:
-        """The model as others use it: low-rank additions inside its matrices, as long as the block lasts."""
-        kept = {}
+        """The model as it ships, for as long as the block lasts: additions inside its matrices, experts in 4 bits."""
+        kept: dict[str, tuple[nn.Parameter, Tensor]] = {}
         with torch.no_grad():
             for place, added in self.network.low_rank.items():
                 layer, _, matrix = place.partition("_")
                 linear = getattr(self.model.thinker.layers[int(layer)].attention, matrix)
-                kept[place] = linear, linear.weight.data
+                kept[place] = linear.weight, linear.weight.data
                 linear.weight.data = (linear.weight.float() + added.product()).to(linear.weight.dtype)
+            for name, weight in self.model.thinker.named_parameters():
+                if ".experts." in name:
+                    kept[name] = weight, weight.data
+                    weight.data = shipped(weight.data)
         try:
             yield self.model
         finally:
-            for linear, weight in kept.values():
-                linear.weight.data = weight
+            for weight, data in kept.values():
+                weight.data = data
 
     # Losses.
 
@@ -143,8 +152,9 @@ class Learner(nn.Module):
         found = self._answers(kind, thought, rows, asked, answers)
         labels = media["cells"].long().flatten(0, -2)  # (n M, 4)
         for number, (name, logits) in enumerate(shown.items()):
-            judged = (labels[:, number] != NOTHING).sum().clamp(min=1)
-            loss = F.cross_entropy(logits.float(), labels[:, number], ignore_index=NOTHING, reduction="sum") / judged
+            weight, wanted = getattr(self, f"{name}_weight"), labels[:, number]
+            loss = F.cross_entropy(logits.float(), wanted, weight, ignore_index=NOTHING, reduction="sum")
+            loss = loss / (weight[wanted.clamp(min=0)] * (wanted != NOTHING)).sum().clamp(min=1)
             found[f"{kind}/{name}"] = self.settings.learn.cells * loss
         return found
 
@@ -173,7 +183,7 @@ class Learner(nn.Module):
         logits = self.network.logits(thought.hidden[asked]).float()
         distance = F.kl_div(logits.log_softmax(-1), wanted, reduction="batchmean", log_target=True)
         return {
-            "texts": F.cross_entropy(logits, answers),
+            "texts": self.settings.texts.answers * F.cross_entropy(logits, answers),
             "texts/likeness": self.settings.texts.likeness * distance,
             **self._balance(thought, rows),
         }

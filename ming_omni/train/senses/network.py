@@ -20,6 +20,9 @@ from ming_omni.model.layers import rotary_tables, rotate
 from ming_omni.model.moe import MoE, choose_experts
 from ming_omni.model.thinker import Thinker, ThinkerLayer
 
+GROUP, LARGEST_CODE = 64, 7
+"""Weights of a shipped expert that share a scale, and the largest of their 4-bit codes."""
+
 
 class LowRank(nn.Module):
     """What is added to a frozen matrix (O, D): b a, zero at the start."""
@@ -194,13 +197,24 @@ def after_attention_mixed(
     weights, ids = choose_experts(logits, is_one @ bias, moe.config)
     share = torch.zeros_like(logits).scatter(1, ids, weights)  # (N, E)
     chosen = torch.zeros_like(logits).scatter(1, ids, 1.0)
-    gate, up, down = (w.to(x.dtype) for w in (moe.experts.gate, moe.experts.up, moe.experts.down))
+    gate, up, down = (shipped(w).to(x.dtype) for w in (moe.experts.gate, moe.experts.up, moe.experts.down))
     inner = F.silu(F.linear(normed, gate.flatten(0, 1))) * F.linear(normed, up.flatten(0, 1))  # (N, E I)
     inner = inner.unflatten(-1, (len(gate), -1)) * share.to(x.dtype)[..., None]
     routed = inner.flatten(1) @ down.transpose(1, 2).flatten(0, 1)  # (N, D)
     if moe.shared is not None:
         routed = routed + moe.shared(normed)
     return x + routed, logits, chosen
+
+
+def shipped(weight: Tensor) -> Tensor:
+    """An expert's matrix as it ships, in 4 bits (`packed.pack`), so that it learns to do its work with them.
+
+    The gradient is that of the matrix itself.
+    """
+    groups = weight.detach().unflatten(-1, (-1, min(GROUP, weight.shape[-1])))
+    scale = (groups.abs().amax(-1, keepdim=True) / LARGEST_CODE).half().float()
+    codes = (groups / scale.clamp(min=torch.finfo(torch.half).tiny)).round().clamp(-LARGEST_CODE - 1, LARGEST_CODE)
+    return weight + ((codes * scale).flatten(-2) - weight.detach())
 
 
 def linear(x: Tensor, weight: Tensor, add: Tensor | None) -> Tensor:

@@ -27,7 +27,7 @@ from ming_omni.train.senses.settings import Settings, read
 from ming_omni.train.senses.workers import Ahead
 
 LOG = "log.jsonl"
-RESERVE_SECONDS = 12.0
+RESERVE_SECONDS = 20.0
 """Left at the end of a call for saving and exporting."""
 
 
@@ -65,9 +65,12 @@ def step(bench: Bench, optimizer: torch.optim.Optimizer, batches: list[tuple]) -
             losses[name] = losses.get(name, 0) + value.detach().float()
         if batch[0] != "texts":
             losses[f"right/{batch[0]}"] = learner.right
-    parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-    bench.team.average(parameters)
-    norm = torch.nn.utils.clip_grad_norm_(parameters, bench.settings.learn.clip_norm)
+    groups = {name: [p for p in own if p.grad is not None] for name, own in learner.groups.items()}
+    bench.team.average([p for own in groups.values() for p in own])
+    # Each group by itself: a large gradient of one helper must not still all the others.
+    limit = bench.settings.learn.clip_norm
+    norms = {name: torch.nn.utils.clip_grad_norm_(own, limit) for name, own in groups.items() if own}
+    norm = torch.stack(list(norms.values())).norm()
     is_bad = (~torch.isfinite(norm)).float()
     optimizer.found_inf = is_bad  # the fused step leaves everything as it is
     optimizer.step()
@@ -76,7 +79,7 @@ def step(bench: Bench, optimizer: torch.optim.Optimizer, batches: list[tuple]) -
     learner.biases.move(learner.loads, bench.settings.balance.bias_rate)
     bench.loads += learner.loads
     learner.loads = None
-    return losses | {"gradient_norm": norm, "skipped": is_bad}
+    return losses | {f"norm/{name}": own for name, own in norms.items()} | {"gradient_norm": norm, "skipped": is_bad}
 
 
 def train(
@@ -145,6 +148,9 @@ def train(
                 total, count = sums.get(name, (0, 0))
                 sums[name] = total + value, count + 1
             facts["step"] += 1
+            if facts["step"] == first_step + 1:  # it took what compiling takes, and does not count
+                bench.wait()
+                began = last_look = last_save = time.perf_counter()
             if facts["step"] % settings.log_every == 0:
                 elapsed = facts["seconds"] - logged
                 row = {name: float(total) / count for name, (total, count) in sums.items()}

@@ -53,7 +53,7 @@ class SpeechSettings:
     misleading: float = 0.25
     """Share of clips without names that come with a list of names nobody says."""
     distractors: int = 12
-    letters: float = 0.3
+    letters: float = 0.5
     """Weight of the auxiliary loss: letters read off the audio tokens alone (CTC)."""
 
 
@@ -62,8 +62,10 @@ class TextSettings:
     files: list[str] = field(default_factory=list)
     tokens: int = 256
     """Of a row."""
-    likeness: float = 1.0
-    """Weight of the distance to what the base would have said (KL), beside the text itself."""
+    likeness: float = 3.0
+    """Weight of the distance to what the base would have said next (KL)."""
+    answers: float = 0.0
+    """Weight of the text itself: what others wrote is read, but not learned."""
 
 
 @dataclass
@@ -72,8 +74,8 @@ class MixtureSettings:
 
     pictures: int = 1
     speech: int = 1
-    films: int = 3
-    texts: int = 4
+    films: int = 4
+    texts: int = 3
 
 
 @dataclass
@@ -114,17 +116,17 @@ class Settings:
     """tiny or a folder."""
     seconds: float = 840.0
     """Of training, over all calls; the learning rate has reached zero when they are over."""
-    tokens: int = 30_720
+    tokens: int = 15_360
     """Of each batch, filling included; a multiple of every row's length, so that all batches have one size."""
     seed: int = 0
     device: str = "cuda"
     compile: bool = False
-    workers: dict[str, int] = field(default_factory=lambda: {"pictures": 7, "films": 3, "speech": 2, "texts": 1})
+    workers: dict[str, int] = field(default_factory=lambda: {"pictures": 7, "films": 5, "speech": 2, "texts": 1})
     """Processes that make batches; 0 of a kind: made where they are needed, as a test does."""
     save_seconds: float = 120.0
-    look_seconds: float = 120.0
+    look_seconds: float = 210.0
     """Between looks at the development sets."""
-    look_cases: int = 64
+    look_cases: int = 32
     """Of each kind."""
     look_split: str = "dev"
     """Whose drawings, words and fonts are looked at."""

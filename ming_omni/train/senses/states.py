@@ -19,11 +19,10 @@ from torch import Tensor
 from ming_omni.errors import InputError
 from ming_omni.packed import pack, unpack
 from ming_omni.train.senses.learner import Learner
+from ming_omni.train.senses.network import GROUP
 
 STATE = "state.pt"
 PIECE_BYTES = 15 << 20
-GROUP = 64
-"""Weights of an expert that share a scale."""
 
 
 def save(folder: Path, learner: Learner, optimizer: torch.optim.Optimizer, facts: dict[str, Any]) -> None:
