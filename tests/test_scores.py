@@ -134,7 +134,9 @@ def test_clips_of_the_test_are_found_and_no_others(tmp_path):
 
     folder = tmp_path / "speech"
     folder.mkdir()
-    (folder / "request.json").write_text('{"kind": "speech", "split": "all"}')
+    picture = as_json({"kind": "question", "split": "test"})  # a folder of scenes lies beside
+    (tmp_path / "scenes").mkdir()
+    write_shard(tmp_path / "scenes" / "shard-00000.tar", [("0", {"json": picture, "0.png": b""})])
     kinds = ["everyday"] * 4 + ["number"] * 3
     write_shard(folder / "shard-00000.tar", [sample(i, kind, "test") for i, kind in enumerate(kinds)])
     write_shard(folder / "shard-00001.tar", [sample(9, "question", "train"), sample(8, "question", "test")])
