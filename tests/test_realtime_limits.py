@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from ming_omni.serve.realtime.schema import EVENTS
 from ming_omni.serve.realtime.session import Caps
+from ming_omni.serve.rules import Rules
 from tests.callers import Caller, spoken, text_item
 from tests.media import board, data_url, picture_file
 from tests.serving import Served, serving, tiny_ming, until
@@ -227,6 +228,31 @@ def test_an_unknown_model_is_refused_before_the_handshake(served):
     assert (
         json.loads(answer.body)["error"]["message"] == "there is no model 'gpt-realtime' here; this server has 'tiny'"
     )
+
+
+def test_a_key_opens_the_door_by_header_or_as_browsers_send_it():
+    rules = Rules(api_keys=("open-sesame",), origins=("https://example.com",))
+    with serving(tiny_ming(), rules=rules) as served:
+
+        async def come(**options) -> str:
+            async with websockets.connect(address(served), **options) as raw:
+                return json.loads(await raw.recv())["type"], raw.subprotocol
+
+        browser = {"subprotocols": ["realtime", "openai-insecure-api-key.open-sesame"]}
+        for options in (
+            browser,
+            browser | {"origin": "https://example.com"},
+            browser | {"origin": served.url},
+            {"additional_headers": {"Authorization": "Bearer open-sesame"}},
+        ):
+            kind, protocol = asyncio.run(come(**options))
+            assert kind == "session.created" and protocol == ("realtime" if "subprotocols" in options else None)
+        for options in (
+            {},
+            {"subprotocols": ["realtime", "openai-insecure-api-key.wrong"]},
+            browser | {"origin": "https://elsewhere.com"},
+        ):
+            assert refusal(served, **options).status_code in (401, 403)
 
 
 def test_no_more_sessions_are_held_than_there_is_room_for(served, capped):
