@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -71,7 +72,8 @@ class Looks:
     def __init__(self, settings: Settings, cache: Path):
         self.settings, self.cache = settings, cache
 
-    def batch(self, number: int) -> list:
+    def batch(self, number: int) -> bytes:
+        """Pickled cases: sent as they are, each of their thousands of tensors would hold a file open."""
         settings = self.settings
         processor = load_writer(settings.model).processor
         found = []
@@ -82,7 +84,7 @@ class Looks:
             folders = [Path(folder) for folder in settings.dev_speech]
             chosen = sounds.choose(folders, self.cache, "dev", settings.look_cases)
             found += looks.sounds(chosen, processor, settings)
-        return found
+        return pickle.dumps(found)
 
 
 @dataclass
@@ -130,7 +132,7 @@ class Bench:
     def look(self) -> dict[str, float]:
         """Scores on the development split, decoded as the product would."""
         if self.cases is None:
-            self.cases = self.feed.next("looks")
+            self.cases = pickle.loads(self.feed.next("looks"))
         found = {}
         if self.settings.mixture.texts:
             if self.dev_texts is None:

@@ -182,8 +182,9 @@ class Sounds:
             return None
         count = self.processor.num_tokens(max(length, 201) // 160)
         row = self.writer.listening(words.prompt(self.listed(clip, numbers)), count, clip.answer)
+        letters = spelled(clip.text, self.letters)
         bucket = next((length for length in self.buckets if len(row) <= length), None)
-        if bucket is None:
+        if bucket is None or not letters:
             return None
         treated = {
             "speed": speed,
@@ -195,7 +196,7 @@ class Sounds:
             "is_telephone": not is_plain and chosen.is_telephone,
             "level_db": chosen.level_db,
         }
-        return bucket, row, index, treated, spelled(clip.text, self.letters)
+        return bucket, row, index, treated, letters
 
     def listed(self, clip: Clip, numbers: np.random.Generator) -> list[str]:
         """Words for the prompt: the clip's own list, thinned; or names nobody says; or none."""
