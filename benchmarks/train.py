@@ -4,8 +4,9 @@
     python -m benchmarks.train --model 3b --output train.json    a mixture of 3.4 billion parameters, one 141 GB GPU
     torchrun --nproc-per-node 2 -m benchmarks.train --model 3b --mode fsdp
 
-Without `--sequences` and `--micro-batches` a step is two pieces of a size that leaves memory free; larger pieces read
-the weights less often, and more of them share the optimiser's time, as in a real run of a million tokens a step.
+The more tokens are read at once (`--sequences`), the less often weights are rounded to bf16 and gradients added up; the
+more of these make a step (`--micro-batches`), the less the optimiser weighs.
+
 Random weights and tokens; the losses, the balancing, the packing and the sharding are those of `ming train`. Needs
 torch and transformers only.
 """
@@ -27,8 +28,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from ming_omni.config import MoEConfig, ThinkerConfig, tiny
 from ming_omni.model.thinker import Thinker
 from ming_omni.train import balance, losses, parallel
+from ming_omni.train.optimizer import make_optimizer
 from ming_omni.train.packing import PackedAttention
-from ming_omni.train.recipe import ParallelSettings
+from ming_omni.train.recipe import OptimizerSettings, ParallelSettings
 
 PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12}
 """Dense bf16 operations a second, from the makers' data sheets."""
@@ -60,7 +62,7 @@ MODELS = {
             moe=MoEConfig(num_experts=32, experts_per_token=4, expert_width=1408),
         ),
         4096,
-        4,
+        8,
     ),
 }
 """Sizes, tokens of a sequence, sequences that one process reads at once."""
@@ -153,7 +155,7 @@ class Trainer:
             compile_layers(self.reader)
         parallel.apply(self.reader, settings, self.world, "bf16" if self.is_cuda else "fp32")
         self.learning = [p for p in self.reader.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(self.learning, lr=3e-4, betas=(0.9, 0.95), fused=self.is_cuda)
+        self.optimizer = make_optimizer(self.learning, OptimizerSettings(learning_rate=3e-4))
         draw = torch.Generator().manual_seed(self.world.rank)
         ids = torch.randint(self.config.vocab_size, (chosen.micro_batches, 1, sum(self.lengths)), generator=draw)
         self.ids = ids.to(self.world.device)
@@ -238,7 +240,7 @@ def main(arguments: list[str] | None = None) -> dict:
     parser.add_argument("--model", choices=MODELS, default="tiny")
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--sequences", type=int, help="that one process reads at once; default: the model's")
-    parser.add_argument("--micro-batches", type=int, default=2)
+    parser.add_argument("--micro-batches", type=int, default=4)
     parser.add_argument("--mode", choices=("data", "fsdp"), default="data")
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=torch.cuda.is_available())
     parser.add_argument("--attention", choices=ATTENTION, default="torch", help="which kernel torch tries first")

@@ -10,7 +10,7 @@ from ming_omni.model.thinker import Thinker
 
 
 def test_the_benchmark_measures_and_writes_its_figures(tmp_path, capsys):
-    options = ["--steps", "2", "--no-compile", "--attention", "flash", "--profile"]
+    options = ["--steps", "2", "--micro-batches", "2", "--no-compile", "--attention", "flash", "--profile"]
     figures = train.main([*options, "--output", str(tmp_path / "train.json")])
     assert json.loads((tmp_path / "train.json").read_text()) == json.loads(json.dumps(figures))
     assert figures["error_against_cpu"] < 1e-5 and figures["tokens_per_second"] > 0
