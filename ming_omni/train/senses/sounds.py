@@ -63,7 +63,7 @@ def load(folders: Sequence[Path], cache: Path, workers: int, split: str) -> tupl
     """What the folders' shards hold: all samples (n,) int16, one after another, and the clips of that split."""
     parts, clips, start = [], [], 0
     for path in decoded(folders, cache, workers):
-        samples = np.load(path.with_suffix(".npy"))
+        samples = np.load(path.with_suffix(".npy"), mmap_mode="r")
         clips += [_clip(about, start) for about in lines(path, split)]
         parts.append(samples)
         start += len(samples)
