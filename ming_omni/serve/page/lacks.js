@@ -39,11 +39,16 @@ export function apply() {
     panel.querySelector(".lack").hidden = false;
     put(panel.querySelector(".lack"), reason);
   }
-  const silent = lack("speech_out"), blind = ["image_in", "audio_in", "video_in"].every((kind) => !can(kind));
-  if (silent) refuse("aloud", silent);
-  if (blind) {
-    refuse("attach", ["{model} reads text only.", { model: server.model }]);
+  const silent = lack("speech_out"), isReader = ["image_in", "audio_in", "video_in"].every((kind) => !can(kind));
+  if (silent) {
+    refuse("aloud", silent);
+    disable([document.getElementById("voice")]);
+  }
+  if (isReader) {
+    const reason = ["{model} reads text only.", { model: server.model }];
+    refuse("attach", reason);
     disable([document.getElementById("files")]);
+    put(document.getElementById("invitation"), reason);
   }
 }
 

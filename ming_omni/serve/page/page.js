@@ -42,8 +42,9 @@ $("settings-open").onclick = () => $("settings").showModal();
 
 // ---- files from anywhere, and Escape ----
 
+const taker = () => !$(tabs.open).classList.contains("lacking") && views[tabs.open]?.take;
 function give(files) {
-  if (files.length) views[tabs.open]?.take?.(files);
+  if (files.length && taker()) taker()(files);
 }
 document.onpaste = (event) => {
   const files = [...event.clipboardData.files];
@@ -53,7 +54,7 @@ document.onpaste = (event) => {
 document.ondragover = (event) => {
   if (![...event.dataTransfer.types].includes("Files")) return;
   event.preventDefault();
-  document.body.classList.toggle("dropping", Boolean(views[tabs.open]?.take));
+  document.body.classList.toggle("dropping", Boolean(taker()));
 };
 document.ondragleave = (event) => { if (!event.relatedTarget) document.body.classList.remove("dropping"); };
 document.ondrop = (event) => {
