@@ -1,4 +1,4 @@
-"""A sprite bank of a few kilobytes, drawn in code: twelve things by six artists, two fonts of blocks, two photos."""
+"""A sprite bank of a few kilobytes, drawn in code: twelve things by six artists, fonts of blocks for each split, two photos."""
 
 from functools import cache
 from pathlib import Path
@@ -59,6 +59,8 @@ def write_tiny_bank(path: Path) -> Path:
     fonts = {
         "DejaVuSans": font(LATIN, 16),
         "ComicNeue-Bold": font(LATIN, 18),
+        "Cabin-SemiBold": font(LATIN, 17),
+        "NotoSerifCJK-Bold": font(CHINESE_CHARACTERS, 21),
         "NotoSansCJK-Bold": font(CHINESE_CHARACTERS, 22),
         "wqy-microhei": font(CHINESE_CHARACTERS, 20),
     }

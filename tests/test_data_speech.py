@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from ming_omni.data import dialogue, shards, speech
-from ming_omni.data.accents import ACCENTS, BY_NAME, dialect_readings, dialect_text
+from ming_omni.data import dialogue, parcels, sentences, shards, speaking, speech
+from ming_omni.data.accents import ACCENTS, BY_NAME, dialect_readings, dialect_text, num_changes
 from ming_omni.data.augment import Treatment, add_noise, add_room, augment, change_speed, pad_rows, telephone, treatment
 from ming_omni.data.blind import transcript_prior
 from ming_omni.data.recordings import Recording, read_manifest, read_recordings
 from ming_omni.data.splits import generator, leaks
-from ming_omni.data.utterances import KINDS, LISTED, utterance
+from ming_omni.data.utterances import KINDS, LISTED, MIN_CHANGES, SHARES, utterance
 from ming_omni.errors import InputError
 
 NAMES = ("george", "jackson", "lucas", "nicolas", "theo", "yweweler")
@@ -30,6 +30,81 @@ VOICES = (
     "zm_yunxi",
     "zm_yunxia",
 )
+
+
+@pytest.fixture(scope="module")
+def packages(tmp_path_factory) -> dict:
+    """The packages of sentences in small: as many as make every split speak."""
+    folder = tmp_path_factory.mktemp("packages")
+    english = [f"Tom {verb} the {thing}." for verb in ("saw", "lost", "likes") for thing in speech_things()]
+    english += [f"Did she buy a {thing}?" for thing in speech_things()]
+    chinese = [
+        f"汤姆{verb}{thing}。" for verb in ("看见了", "没有", "喜欢") for thing in "山水火木金土日月星云风雨雷电花草"
+    ]
+    rows = [f"{i}\t{z}\t{i}\t{e}" for i, (z, e) in enumerate(zip(chinese, english[: len(chinese)], strict=True))]
+    rows += [f"0\t他說話。\t0\t{text}" for text in english[len(chinese) :]]
+    (folder / "assets").mkdir()
+    (folder / "assets" / "tatoeba.tsv").write_text("\n".join(rows), encoding="utf-8-sig")
+    words = [f"{a}{b} {a}{b} [shan1 shui3] /x/" for a in "山水火木金土" for b in "日月星云风雨雷电"]
+    places = [f"{a}{b} {a}{b} [Shan1 Shui3] /x/" for a in "东西南北" for b in "山水火木金土日月星云"]
+    (folder / "assets" / "cedict_ts.u8").write_text("\n".join([*words, *places, "龜 龟 [gui1] /turtle/"]))
+    tokens = [{"word": "老师", "gloss_en": "teacher; master"}, {"word": "好", "gloss_en": "good"}]
+    cards = [{"chinese": f"老师喜欢{thing}。", "tokens": tokens} for thing in "山水火木金土日月星云风雨雷电花草"]
+    (folder / "graded" / "data").mkdir(parents=True)
+    (folder / "graded" / "data" / "sentences.json").write_text(json.dumps(cards))
+    people = [f"0 18 n 02 {first}_{last} 0 X 0 001 @i 1 n | poet" for first in ("Ada", "Carl") for last in FAMILIES]
+    (folder / "wordnet").mkdir()
+    (folder / "wordnet" / "data.noun").write_text("\n".join(["  licence", *people]), encoding="latin-1")
+    for kind, line in (("verb", '0 30 v | go; "the boy went home"'), ("adj", ""), ("adv", "")):
+        (folder / "wordnet" / f"data.{kind}").write_text(line)
+    return {
+        split: sentences.read_sayings(split, folder / "assets", folder / "graded", folder / "wordnet")
+        for split in ("train", "test")
+    }
+
+
+FAMILIES = [f"{a}{b}" for a in ("Mar", "Tol", "Ver", "Hal", "Bro", "Kin") for b in ("ston", "berg", "dale", "wick")]
+
+
+def speech_things() -> list[str]:
+    return ["dog", "lamp", "ship", "road", "cup", "hat", "door", "book", "tree", "moon", "bell", "coat", "king", "fish"]
+
+
+def test_sentences_of_packages_are_split_filled_in_and_free_of_what_voices_misread(packages):
+    train, test = packages["train"], packages["test"]
+    assert not leaks(train.english, test.english)
+    assert not leaks(train.families, test.families)
+    assert "Tom saw the dog." in (*train.english, *test.english)
+    assert any(text.startswith("{} ") for text in train.english_named)
+    assert any(text.startswith("teacher喜欢") for text in train.mixed)
+    assert "他說話。" not in train.chinese  # traditional
+    assert all("龟" not in word for group in train.chinese_words for word in group)  # one hanzi is no word here
+    assert all(hanzi_group for hanzi_group in train.chinese_words)
+    assert sentences.bare("It's late, Tom!") == sentences.bare("it s LATE tom")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_utterances_of_packages_do_not_leak_either(kind, packages):
+    said = {split: [utterance(kind, split, 0, i, packages[split]) for i in range(60)] for split in packages}
+    texts = {split: {sentences.bare(u.text) for u in found} for split, found in said.items()}
+    assert not leaks(texts["train"], texts["test"])
+    assert not leaks({u.name for u in said["train"] if u.name}, {u.name for u in said["test"] if u.name})
+
+
+def test_an_accent_is_always_heard(packages):
+    for i in range(60):
+        said = utterance("accented", "train", 3, i, packages["train"])
+        assert num_changes(said.text, BY_NAME[said.accent]) >= MIN_CHANGES
+
+
+def test_the_shares_of_kinds_are_kept():
+    from collections import Counter
+
+    from ming_omni.data.utterances import pick_kind
+
+    assert sum(SHARES.values()) == pytest.approx(1)
+    found = Counter(pick_kind(generator(7, i)) for i in range(2000))
+    assert all(abs(found[kind] / 2000 - share) < 0.03 for kind, share in SHARES.items())
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -180,19 +255,78 @@ def test_a_failing_shard_leaves_nothing_behind_that_looks_finished(tmp_path):
     assert not list(tmp_path.glob("*.tar"))
 
 
-@pytest.mark.parametrize("codec", speech.CODECS)
+@pytest.mark.parametrize("codec", speaking.CODECS)
 def test_a_clip_survives_its_codec_and_resampling(codec, tmp_path):
-    sound = tone(440, 1.0, speech.TEACHER_HZ).numpy()
+    sound = tone(440, 1.0, speaking.TEACHER_HZ).numpy()
     clip = {"text": "a <tone>", "speaker": "af_heart*1.0", "speed": 1.0, "kind": "everyday", "accent": ""}
     path = tmp_path / "shard-00000.tar"
-    shards.write_shard(path, [("0", {"json": shards.as_json(clip), codec: speech.encode(sound, codec)})])
-    ((about, samples),) = speech.read_clips(path)
+    shards.write_shard(path, [("0", {"json": shards.as_json(clip), codec: speaking.encode(sound, codec)})])
+    ((about, samples),) = speaking.read_clips(path)
     assert about == clip
     assert len(samples) == pytest.approx(16_000, abs=400)
     assert np.abs(np.fft.rfft(samples)).argmax() * 16_000 / len(samples) == pytest.approx(440, abs=2)
-    page = speech.write_index(tmp_path, [path])
+    page = speaking.write_index(tmp_path, [path])
     assert "a &lt;tone&gt;" in page.read_text()
     assert (page.parent / "000.wav").exists()
+
+
+class Whistler:
+    """A voice without a network: a tone as long as its phonemes; it notes what it was asked for at once."""
+
+    device = torch.device("cpu")
+
+    def __init__(self):
+        self.batches: list[list[int]] = []
+
+    def speak(self, phonemes, mixtures, speeds):
+        self.batches.append([len(row) for row in phonemes])
+        return [tone(400, len(row) / 20, speaking.TEACHER_HZ) for row in phonemes]
+
+
+def test_a_stopped_set_of_speech_goes_on_and_ends_byte_by_byte_the_same(tmp_path, monkeypatch):
+    monkeypatch.setattr(speaking, "CLIPS_PER_SHARD", 4)
+    monkeypatch.setattr(speaking, "SHARDS_AT_ONCE", 2)
+    clips = [
+        speech.Clip(f"{i}", "", "a" * (1 + i % 7), {"af_heart": 1.0}, 1.0, "en", "x", [], "", "") for i in range(22)
+    ]
+    endless = float("inf")
+    whole, halves = tmp_path / "whole", tmp_path / "halves"
+    for folder in (whole, halves):
+        folder.mkdir()
+    speaking._speak_on_gpu(whole, clips, Whistler(), "flac", 1, endless)
+    speaking._speak_on_gpu(halves, clips, Whistler(), "flac", 1, 0.0)  # too late to begin anything
+    assert not list(halves.iterdir())
+    speaking._speak_on_gpu(halves, clips[:9], Whistler(), "flac", 1, endless)
+    (halves / "shard-00002.tar").unlink()  # of nine clips it held one only
+    again = Whistler()
+    speaking._speak_on_gpu(halves, clips, again, "flac", 1, endless)
+    assert sum(map(len, again.batches)) == 22 - 8  # what was there was not spoken again
+    assert [p.name for p in sorted(whole.iterdir())] == [f"shard-{i:05}.tar" for i in range(6)]
+    assert all((halves / p.name).read_bytes() == p.read_bytes() for p in whole.iterdir())
+    texts = [about["text"] for path in sorted(whole.iterdir()) for about, _ in speaking.read_clips(path)]
+    assert texts == [clip.text for clip in clips]
+    assert speaking.seconds_of(sorted(whole.iterdir())) == pytest.approx(sum(1 + i % 7 for i in range(22)) / 20)
+
+
+def test_batches_hold_rows_of_like_length_and_never_more_than_their_symbols():
+    lengths = [5, 100, 7, 30, 6, 31, 500]
+    found = list(speaking.batches(lengths, 62))
+    assert found == [[6], [1], [5, 3], [2, 4, 0]]
+
+
+def test_parcels_hold_every_shard_once_and_stay_below_their_limit(tmp_path):
+    random = np.random.default_rng(0)
+    for i in range(5):
+        (tmp_path / f"shard-{i:05}.tar").write_bytes(random.bytes(50_000 + i))
+    limit = 180_000
+    first = parcels.pack(tmp_path, tmp_path / "out", 1, limit)
+    rest = parcels.pack(tmp_path, tmp_path / "out", 4, limit)
+    assert [len(first), len(rest)] == [1, 2]
+    assert all(path.stat().st_size < limit for path in (*first, *rest))
+    assert parcels.pack(tmp_path, tmp_path / "out", 4, limit) == []
+    back = parcels.unpack(tmp_path / "back", [*first, *rest])
+    assert len(back) == 5
+    assert all(path.read_bytes() == (tmp_path / path.name).read_bytes() for path in back)
 
 
 def test_a_plan_reads_back_as_written(tmp_path):

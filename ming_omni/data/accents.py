@@ -26,16 +26,16 @@ ACCENTS = (
     Accent(
         "sichuan", "四川话", {"2": "4", "3": "1", "4": "2", "1": "1"},
         {"zh": "z", "ch": "c", "sh": "s", "n": "l"}, {"eng": "en", "ing": "in"},
-        {"什么": "啥子", "没有": "莫得", "知道": "晓得", "聊天": "摆龙门阵", "很": "好"},
+        {"什么": "啥子", "没有": "莫得", "知道": "晓得", "聊天": "摆龙门阵", "怎么": "咋个", "孩子": "娃儿"},
     ),
     Accent(
         "dongbei", "东北话", {"1": "1", "2": "2", "3": "3", "4": "4"},
-        {"r": ""}, {"o": "e"},
-        {"什么": "啥", "非常": "老", "怎么": "咋", "聊天": "唠嗑", "地方": "嘎达"},
+        {"z": "zh", "c": "ch", "s": "sh", "r": "y"}, {"o": "e"},
+        {"什么": "啥", "非常": "老", "怎么": "咋", "聊天": "唠嗑", "地方": "嘎达", "很": "贼", "我们": "俺们"},
     ),
     Accent(
         "henan", "河南话", {"1": "2", "2": "4", "3": "1", "4": "3"},
-        {}, {}, {"好": "中", "什么": "啥", "怎么": "咋", "我": "俺"},
+        {}, {}, {"好的": "中", "可以吗": "中不中", "什么": "啥", "怎么": "咋", "我": "俺", "没有": "冇"},
     ),
     Accent(
         "shandong", "山东话", {"1": "3", "2": "4", "3": "1", "4": "2"},
@@ -43,7 +43,7 @@ ACCENTS = (
     ),
     Accent(
         "shaanxi", "陕西话", {"1": "4", "2": "2", "3": "4", "4": "1"},
-        {}, {"en": "ei"}, {"我": "额", "什么": "啥", "很": "嘹", "怎么": "咋"},
+        {}, {"en": "ei"}, {"我": "额", "什么": "啥", "很好": "嘹得很", "怎么": "咋", "没有": "么", "吃饭": "咥饭"},
     ),
     Accent(
         "tianjin", "天津话", {"1": "3", "2": "2", "3": "3", "4": "4"},
@@ -73,3 +73,15 @@ def dialect_readings(syllables: Sequence[str], accent: Accent) -> list[str]:
             plain = plain.removesuffix(final) + accent.finals[final]
         found.append(plain + accent.tones.get(tone, tone))
     return found
+
+
+def num_changes(text: str, accent: Accent) -> int:
+    """Syllables of a Mandarin sentence that are said otherwise there; with none, nobody could tell the accent."""
+    from ming_omni.data.phonemes import CHINESE, readings
+
+    pieces = [readings(piece) for piece in CHINESE.findall(text)]
+    return sum(
+        plain != bent
+        for syllables in pieces
+        for plain, bent in zip(syllables, dialect_readings(syllables, accent), strict=True)
+    )

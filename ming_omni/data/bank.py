@@ -18,7 +18,7 @@ from ming_omni.errors import InputError
 
 PAINTER_STYLES = ("noto", "fluent", "fluent-3d")
 """What the painter learns to paint."""
-JUDGE_STYLES = ("twemoji", "openmoji", "clipart")
+JUDGE_STYLES = ("twemoji", "openmoji", "clipart", "fxemoji", "streamline")
 """What the judges of its pictures learn from; the understanding side learns from both."""
 TEST_STYLES = ("emojione",)
 """Seen by nobody in training."""

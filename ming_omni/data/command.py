@@ -1,15 +1,17 @@
 """`ming data KIND OUTPUT`: one function behind the command; each kind makes one folder with its data and a manifest.
 
 sprites   the bank that scenes are drawn from          teacher   the speech teacher's weights and voices
-scenes    drawn pictures with labels, in shards        speech    spoken sentences, in shards
-text      dialogue, JSON lines                         sheet     contact sheets of every kind of scene
-judges    the classifier that scores generated pictures
+scenes    drawn pictures with labels, in shards        plan      sentences to be spoken, JSON lines
+text      dialogue, JSON lines                         speech    spoken sentences, in shards
+judges    the detector that scores generated pictures  sheet     contact sheets of every kind of scene
 """
 
 from __future__ import annotations
 
 import io
 import json
+import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import cache, partial
 from pathlib import Path
@@ -19,7 +21,8 @@ from ming_omni.data.shards import Sample, as_json, make_shards, read_shard
 from ming_omni.errors import InputError
 
 EXAMPLES_PER_SHARD = 512
-CLIPS_PLANNED_AT_ONCE = 2048
+MAX_DIFFERENCE_DB = 1.0
+"""Between a GPU's teacher and the CPU's; another voice is 7 dB away."""
 SHEET_EXAMPLES = 24
 
 
@@ -35,22 +38,29 @@ def data_command(
     bank: Path | None = None,
     teacher: Path | None = None,
     codec: str = "flac",
+    seconds: float = float("inf"),
     packages_folder: Path | None = None,
     ask: Callable[[str], str] | None = None,
 ) -> dict:
     """Make `count` examples of one kind of data in `output`; run again, it goes on where it was stopped.
 
+    split             train, dev or test; a plan of speech may hold all
+    seconds           speech and judges begin nothing new after that long; speech goes on when called again
     bank, teacher     what `sprites` and `teacher` made; made in the cache on first use when not given
     packages_folder   where packages are kept; the user's cache when not given
     ask               for text: answers questions as the base model does; without it only packaged sets are written
     """
     if kind not in KINDS:
         raise InputError(f"there is no data called {kind}; choose {', '.join(KINDS)}")
-    if split not in ("train", "dev", "test"):
-        raise InputError(f"there is no split called {split}; choose train, dev or test")
+    is_speech = kind in ("plan", "speech")
+    if split not in ("train", "dev", "test", *(["all"] if is_speech else [])):
+        raise InputError(f"there is no split called {split}; choose train, dev or test{', or all' * is_speech}")
+    if kind == "speech" and codec not in (codecs := ("flac", "opus")):
+        raise InputError(f"there is no codec called {codec}; choose {', '.join(codecs)}")
     output = Path(output)
     output.mkdir(parents=True, exist_ok=True)
-    _same_request(output, {"kind": kind, "seed": seed, "count": count, "split": split})
+    whole = "speech" if is_speech else kind  # a plan is where speech begins
+    _same_request(output, {"kind": whole, "seed": seed, "count": count, "split": split})
     if kind == "sprites":
         return _sprites(output, packages_folder)
     if kind == "teacher":
@@ -59,17 +69,22 @@ def data_command(
         return build_teacher(output, packages_folder)
     if kind == "text":
         return _text(output, seed, count, packages_folder, ask)
-    if kind == "speech":
-        return _speech(output, seed, count, split, workers, device, teacher, codec, packages_folder)
+    if is_speech:
+        teacher = teacher or _made("teacher", packages_folder)
+        if not (output / "plan.jsonl").exists():
+            _plan(output, seed, count, split, teacher, packages_folder)
+        if kind == "speech":
+            return _speech(output, seed, split, workers, device, teacher, codec, seconds)
+        return json.loads((output / "plan.json").read_text())
     bank = bank or _made("sprites", packages_folder) / "sprites.safetensors"
     if kind == "sheet":
         return _sheets(output, seed, min(count, SHEET_EXAMPLES), split, bank, packages_folder)
     if kind == "judges":
-        return _judges(output, seed, count, device, bank)
+        return _judges(output, seed, count, device, bank, workers, seconds, packages_folder)
     return _scenes(output, seed, count, split, workers, device, bank)
 
 
-KINDS = ("sprites", "teacher", "scenes", "speech", "text", "judges", "sheet")
+KINDS = ("sprites", "teacher", "scenes", "plan", "speech", "text", "judges", "sheet")
 
 
 def _same_request(output: Path, request: dict) -> None:
@@ -103,7 +118,9 @@ def _scenes(output: Path, seed: int, count: int, split: str, workers: int, devic
     """Shards of PNG pictures with a JSON label each; kinds take turns."""
     number = -(-count // EXAMPLES_PER_SHARD)
     shards = make_shards(output, number, partial(draw_shard, bank, split, seed, count, device), workers)
-    return _manifest(output, "scenes", seed, {"examples": count, "split": split}, bank, shards)
+    return _manifest(
+        output, "scenes", seed, {"examples": count, "split": split}, [bank.parent / "manifest.json"], shards
+    )
 
 
 def draw_shard(bank: Path, split: str, seed: int, count: int, device: str, number: int) -> Iterator[Sample]:
@@ -166,39 +183,53 @@ def _sheets(output: Path, seed: int, count: int, split: str, bank: Path, package
         labels = [f"{item.prompt}\n{item.answer}".strip() for item in examples]
         sheets.append(output / f"{kind}.png")
         write_sheet(sheets[-1], pictures, labels, 6 if pictures[0].shape[2] <= 256 else 3, font)
-    return _manifest(output, "sheet", seed, {"sheets": len(sheets), "split": split}, bank, sheets)
+    return _manifest(
+        output, "sheet", seed, {"sheets": len(sheets), "split": split}, [bank.parent / "manifest.json"], sheets
+    )
 
 
 # Speech and text
 
 
-def _speech(
-    output: Path, seed: int, count: int, split: str, workers: int, device: str, teacher: Path | None, codec: str,
-    packages_folder: Path | None,
-) -> dict:  # fmt: skip
-    """A plan, unless one is there; then its shards, and a page to listen to."""
+def _plan(output: Path, seed: int, count: int, split: str, teacher: Path, packages_folder: Path | None) -> None:
+    """`plan.jsonl` and, beside it, `plan.json`: what it holds and whose sentences they are."""
+    from safetensors import safe_open
+
     from ming_omni.data import speech
 
-    if codec not in speech.CODECS:
-        raise InputError(f"there is no codec called {codec}; choose {', '.join(speech.CODECS)}")
-    teacher = teacher or _made("teacher", packages_folder)
-    if not (output / "plan.jsonl").exists():
-        from safetensors import safe_open
+    with safe_open(teacher / "voices.safetensors", "pt") as file:
+        voices = sorted(file.keys())
+    clips = speech.plan_set(voices, split, seed, count, packages_folder)
+    sources = {package: packages.fetch(package, packages_folder) for package in packages.SENTENCES}
+    about = {"clips": Counter(clip.split for clip in clips), "kinds": Counter(clip.kind for clip in clips)}
+    about["sources"] = packages.credits(sources)
+    (output / "plan.json").write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n")
+    speech.write_plan(output / "plan.jsonl", clips)
 
-        from ming_omni.data.phonemes import Espeak
 
-        with safe_open(teacher / "voices.safetensors", "pt") as file:
-            voices = sorted(file.keys())
-        espeak, clips = Espeak(packages_folder), []
-        for start in range(0, count, CLIPS_PLANNED_AT_ONCE):
-            indexes = range(start, min(count, start + CLIPS_PLANNED_AT_ONCE))
-            clips += speech.plan(voices, espeak, split, seed, indexes)
-        speech.write_plan(output / "plan.jsonl", clips)
-    shards = speech.speak_plan(output, teacher, device, codec, workers)
-    speech.write_index(output, shards)
-    seconds = sum(len(samples) for shard in shards for _, samples in speech.read_clips(shard)) / speech.SAMPLE_RATE_HZ
-    counts = {"clips": count, "hours": round(seconds / 3600, 3), "split": split}
-    return _manifest(output, "speech", seed, counts, teacher / "teacher", shards)
+def _speech(
+    output: Path, seed: int, split: str, workers: int, device: str, teacher: Path, codec: str, seconds: float
+) -> dict:
+    """The plan's shards, and a page to listen to; a GPU must first sound like the CPU."""
+    from ming_omni.data import speaking
+    from ming_omni.data.speech import read_plan
+
+    clips, figures, started = read_plan(output / "plan.jsonl"), {}, time.monotonic()
+    if device != "cpu":
+        figures["difference_from_cpu_db"] = round(speaking.difference_from_cpu(teacher, device, clips[:5]), 3)
+        print(json.dumps(figures), flush=True)
+        if figures["difference_from_cpu_db"] > MAX_DIFFERENCE_DB:
+            raise InputError(f"this {device} does not speak as the CPU does: {figures}")
+    before = set(output.glob("shard-*.tar"))
+    shards = speaking.speak_plan(output, teacher, device, codec, workers, seconds - (time.monotonic() - started))
+    wall = time.monotonic() - started
+    made = speaking.seconds_of([path for path in shards if path not in before])
+    figures |= {"made_hours": round(made / 3600, 3), "wall_seconds": round(wall, 1)}
+    print(json.dumps(figures | {"times_real_time": round(made / wall, 1)}))
+    speaking.write_index(output, shards)
+    total = speaking.seconds_of(shards)
+    counts = {"shards": len(shards), "of": speaking.num_shards(clips), "hours": round(total / 3600, 3), "split": split}
+    return _manifest(output, "speech", seed, counts, [output / "plan.json", teacher / "manifest.json"], shards)
 
 
 def _text(output: Path, seed: int, count: int, packages_folder: Path | None, ask: Callable[[str], str] | None) -> dict:
@@ -215,17 +246,23 @@ def _text(output: Path, seed: int, count: int, packages_folder: Path | None, ask
     return packages.write_manifest(output, "text", seed, counts, sources, files)
 
 
-def _judges(output: Path, seed: int, count: int, device: str, bank: Path) -> dict:
+def _judges(
+    output: Path, seed: int, count: int, device: str, bank: Path, workers: int, seconds: float,
+    packages_folder: Path | None,
+) -> dict:  # fmt: skip
     from ming_omni.data.judges import train_judge
 
-    report = train_judge(bank, output, seed=seed, steps=count, device=device)
-    return _manifest(output, "judges", seed, report, bank, [output / "judge.safetensors"])
+    start, batch = packages.fetch(packages.EYES, packages_folder), 128 if device == "cuda" else 32
+    report = train_judge(
+        bank, output, seed=seed, steps=count, batch=batch, device=device, workers=workers, seconds=seconds, start=start
+    )
+    print(json.dumps(report))
+    return _manifest(output, "judges", seed, report, [bank.parent / "manifest.json"], [output / "judge.safetensors"])
 
 
-def _manifest(output: Path, kind: str, seed: int, counts: dict, made_from: Path, files: list[Path]) -> dict:
-    """As for packages; what the bank or the teacher was made from is passed on."""
-    beside = made_from.parent / "manifest.json"
-    sources = json.loads(beside.read_text())["sources"] if beside.exists() else []
+def _manifest(output: Path, kind: str, seed: int, counts: dict, made_from: list[Path], files: list[Path]) -> dict:
+    """As for packages; what a bank, a teacher or a plan was made from is passed on."""
+    sources = [source for path in made_from if path.exists() for source in json.loads(path.read_text())["sources"]]
     manifest = {"kind": kind, "seed": seed, "counts": counts, "sources": sources}
     manifest["files"] = {path.name: packages.digest(path) for path in files}
     (output / "manifest.json").write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")

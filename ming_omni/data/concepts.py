@@ -88,6 +88,11 @@ CLIPART_OUT = {
     "satellite", "shopping cart", "sunglasses", "train", "trumpet", "turkey", "wine glass",
 }  # fmt: skip
 """Clip art named like the thing that shows something else: a road sign, a dish, a pun."""
+DRAWINGS_OUT = {
+    ("turkey", "streamline"), ("ship", "streamline"), ("castle", "streamline"), ("ship", "fxemoji"),
+    ("volcano", "fxemoji"), ("sunglasses", "fxemoji"), ("bird", "fxemoji"),
+}  # fmt: skip
+"""A flag, a face, or a little picture with its own frame."""
 PHOTOS_OUT = {
     "Dragonfly", "Kleiber", "Picture_1A", "Wine", "free", "friends", "greentock",
 }  # fmt: skip

@@ -129,11 +129,10 @@ class AdaIN(nn.Module):
 
     def forward(self, x: Tensor, style: Tensor, mask: Tensor) -> Tensor:
         count = mask.sum(-1, keepdim=True)
-        mean = (x * mask).sum(-1, keepdim=True) / count
-        centred = (x - mean) * mask
-        variance = centred.square().sum(-1, keepdim=True) / count
+        centred = x - (x * mask).sum(-1, keepdim=True) / count
+        variance = (centred * mask).square().sum(-1, keepdim=True) / count  # (B, C, 1)
         scale, shift = self.fc(style)[..., None].chunk(2, dim=1)
-        return ((1 + scale) * centred * torch.rsqrt(variance + 1e-5) + shift) * mask
+        return torch.addcmul(shift, centred, (1 + scale) * torch.rsqrt(variance + 1e-5)) * mask
 
 
 class StyledBlock(nn.Module):
@@ -215,6 +214,13 @@ class Predictor(nn.Module):
 # Sound
 
 
+class Convolution(nn.Conv1d):
+    """Computes as wide as its weights are: in fp16 on a GPU, between norms that stay in fp32."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.to(self.weight.dtype)).to(x.dtype)
+
+
 class SnakeBlock(nn.Module):
     """Three dilated pairs of convolutions, each behind a style and a periodic activation."""
 
@@ -223,9 +229,9 @@ class SnakeBlock(nn.Module):
         self.adain1 = nn.ModuleList(AdaIN(channels) for _ in range(3))
         self.adain2 = nn.ModuleList(AdaIN(channels) for _ in range(3))
         self.convs1 = nn.ModuleList(
-            nn.Conv1d(channels, channels, kernel, dilation=d, padding=(kernel - 1) * d // 2) for d in (1, 3, 5)
+            Convolution(channels, channels, kernel, dilation=d, padding=(kernel - 1) * d // 2) for d in (1, 3, 5)
         )
-        self.convs2 = nn.ModuleList(nn.Conv1d(channels, channels, kernel, padding=kernel // 2) for _ in range(3))
+        self.convs2 = nn.ModuleList(Convolution(channels, channels, kernel, padding=kernel // 2) for _ in range(3))
         self.alpha1 = nn.ParameterList(nn.Parameter(torch.ones(1, channels, 1)) for _ in range(3))
         self.alpha2 = nn.ParameterList(nn.Parameter(torch.ones(1, channels, 1)) for _ in range(3))
 
@@ -238,7 +244,7 @@ class SnakeBlock(nn.Module):
 
 
 def _snake(x: Tensor, alpha: Tensor) -> Tensor:
-    return x + (alpha * x).sin().square() / alpha
+    return torch.addcmul(x, wave := (alpha * x).sin_(), wave / alpha)
 
 
 class Generator(nn.Module):
@@ -282,6 +288,12 @@ class Generator(nn.Module):
         loudness, phase = x.split(FFT // 2 + 1, 1)
         spectrum = torch.polar(loudness.exp() * fine, phase.sin())
         return torch.istft(spectrum, FFT, HOP, window=self.window)
+
+    def halve(self) -> None:
+        """The convolutions that take most of the time, in fp16."""
+        for module in self.modules():
+            if isinstance(module, Convolution):
+                module.half()
 
     def _harmonics(self, pitch: Tensor) -> Tensor:
         """Sines of the pitch and its overtones, mixed into one wave; silent where nothing is voiced."""

@@ -32,6 +32,8 @@ STYLE_NAMES = {
     "openmoji": ("outlined", "描边"),
     "emojione": ("glossy", "亮面"),
     "clipart": ("clip-art", "剪贴画"),
+    "fxemoji": ("rounded", "圆润"),
+    "streamline": ("line-art", "线描"),
 }
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six")
 CHINESE_NUMBERS = "零一两三四五六"

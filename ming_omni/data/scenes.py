@@ -91,7 +91,7 @@ PATTERNS = {"stripes": ("stripes", "条纹"), "checks": ("checks", "格子"), "d
 
 def pick(generator: np.random.Generator, options):
     """One of them; unlike `choice`, it keeps their types."""
-    options = list(options)
+    options = options if isinstance(options, tuple | list | str) else list(options)
     return options[generator.integers(len(options))]
 
 

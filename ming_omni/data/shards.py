@@ -6,8 +6,10 @@ import io
 import json
 import os
 import tarfile
+import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -15,26 +17,39 @@ Sample = tuple[str, dict[str, bytes]]
 """A name, and its files by suffix: ("000017", {"json": ..., "flac": ...})."""
 
 
-def make_shards(folder: Path, count: int, make: Callable[[int], Iterable[Sample]], workers: int = 1) -> list[Path]:
-    """Write shard-00000.tar, ... from `make(number)`; those already there stay. `make` must pickle."""
+def make_shards(
+    folder: Path,
+    count: int,
+    make: Callable[[int], Iterable[Sample]],
+    workers: int = 1,
+    deadline: float = float("inf"),
+) -> list[Path]:
+    """Write shard-00000.tar, ... from `make(number)`; those already there stay. `make` must pickle.
+
+    deadline   no shard is begun after it, on the clock of time.monotonic
+    """
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"shard-{number:05}.tar" for number in range(count)]
     missing = [number for number, path in enumerate(paths) if not path.exists()]
     if workers <= 1:
         for number in missing:
-            write_shard(paths[number], make(number))
+            _make_one(paths[number], number, make, deadline)
     else:
         # A fresh interpreter for each worker: torch's threads do not survive a fork.
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-            list(pool.map(_make_one, [paths[n] for n in missing], missing, [make] * len(missing)))
+        with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
+            list(pool.map(partial(_make_one, make=make, deadline=deadline), [paths[n] for n in missing], missing))
     return paths
 
 
-def _make_one(path: Path, number: int, make: Callable[[int], Iterable[Sample]]) -> None:
+def _one_thread() -> None:
     import torch
 
     torch.set_num_threads(1)
-    write_shard(path, make(number))
+
+
+def _make_one(path: Path, number: int, make: Callable[[int], Iterable[Sample]], deadline: float) -> None:
+    if time.monotonic() <= deadline:
+        write_shard(path, make(number))
 
 
 def write_shard(path: Path, samples: Iterable[Sample]) -> None:

@@ -18,6 +18,7 @@ from ming_omni.data import packages
 from ming_omni.data.concepts import (
     CHINESE,
     CLIPART_OUT,
+    DRAWINGS_OUT,
     GROUPS,
     KEPT,
     LEFT_OUT,
@@ -40,8 +41,12 @@ ICON_SETS = {
     "fluent": packages.FLUENT,
     "twemoji": packages.TWEMOJI,
     "openmoji": packages.OPENMOJI,
+    "fxemoji": packages.FXEMOJI,
+    "streamline": packages.STREAMLINE,
     "emojione": packages.EMOJIONE,
 }
+FEW_DRAWINGS = ("fxemoji", "streamline")
+"""They add to what others drew, too few to decide what a thing is."""
 SHAPES = {
     "circle": ("圆形", '<circle cx="50" cy="50" r="47"/>'),
     "square": ("正方形", '<rect x="7" y="7" width="86" height="86"/>'),
@@ -68,11 +73,12 @@ def build_bank(path: Path, cache: Path | None = None, styles: tuple[str, ...] | 
     drawings = dict(shapes())
     for style, package in ICON_SETS.items():
         drawings |= icons(sources[package], style, concepts)
+    drawings = {key: image for key, image in drawings.items() if key not in DRAWINGS_OUT}
     drawings |= webps(sources[packages.FLUENT_3D], concepts)
     if packages.CLIPART in sources:
         drawings |= clipart(sources[packages.CLIPART], concepts)
     # A thing is only worth learning when several artists drew it.
-    artists = Counter(concept for concept, _ in drawings)
+    artists = Counter(concept for concept, style in drawings if style not in FEW_DRAWINGS)
     drawings = {key: image for key, image in drawings.items() if artists[key[0]] >= 4 or key[1] == "shape"}
     if styles:
         drawings = {key: image for key, image in drawings.items() if key[1] in (*styles, "shape")}

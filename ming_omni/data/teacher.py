@@ -135,6 +135,8 @@ class Teacher:
         self.model = Kokoro().eval()
         self.model.load_state_dict(read_weights(files))
         self.model.to(self.device)
+        if self.device.type == "cuda":
+            self.model.decoder.generator.halve()
 
     def ids(self, phonemes: str) -> list[int]:
         """Symbols the model does not know are left out; 0 stands at both ends."""
