@@ -1,4 +1,4 @@
-"""A sprite bank of a few kilobytes, drawn in code: twelve things by six artists, blocky fonts of all splits, two photos."""
+"""A sprite bank of a few kilobytes, drawn in code: twelve things by six artists, blocky fonts, two photos."""
 
 from functools import cache
 from pathlib import Path
