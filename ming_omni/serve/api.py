@@ -93,7 +93,8 @@ def build(ming: Ming, rules: Rules = OPEN) -> FastAPI:
         check_model(ming, name)
         return JSONResponse(card)
 
-    @app.api_route("/health", methods=["GET", "HEAD"])
+    @app.head("/health", include_in_schema=False)
+    @app.get("/health")
     async def health() -> JSONResponse:
         status = "draining" if engine.is_draining else "ok" if engine.is_alive else "stopped"
         return JSONResponse({"status": status}, 200 if status == "ok" else 503)

@@ -16,6 +16,15 @@ from ming_omni.serve.schema import Body
 B = TypeVar("B", bound=Body)
 
 
+def described(kind: type[Body], files: tuple[str, ...], *, several: bool = False) -> dict[str, Any]:
+    """What FastAPI's `openapi_extra` takes, so that the schema tells about the form; several  of the first file"""
+    schema = kind.model_json_schema()
+    file = {"type": "string", "format": "binary"}
+    schema["properties"] |= dict.fromkeys(files, {"type": "array", "items": file} if several else file)
+    schema["required"] = [*files[:1], *schema.get("required", ())]
+    return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
+
+
 async def read_form(
     http: Request,
     kind: type[B],

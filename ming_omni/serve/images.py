@@ -16,7 +16,7 @@ from ming_omni.paint.segment import THRESHOLD, Segmentation
 from ming_omni.paint.verbs import MAX_STEPS, Cancelled, OnStep
 from ming_omni.serve.capabilities import capabilities, require
 from ming_omni.serve.door import check_model, check_running
-from ming_omni.serve.form import read_form
+from ming_omni.serve.form import described, read_form
 from ming_omni.serve.media import picture
 from ming_omni.serve.schema import Body
 from ming_omni.serve.work import Studio
@@ -126,7 +126,7 @@ def router(ming: Ming) -> APIRouter:
             lambda on_step: ming.paint(body.prompt, size=size, aspect=body.aspect, on_step=on_step, **body.options),
         )
 
-    @routes.post("/v1/images/edits")
+    @routes.post("/v1/images/edits", openapi_extra=described(EditBody, ("image",), several=True))
     async def edits(http: Request) -> Response:
         files, body = await read_form(http, EditBody, ("image",), max_files=MOST_LOOKED_AT + 1)
         check(body)
@@ -142,7 +142,7 @@ def router(ming: Ming) -> APIRouter:
             ),
         )
 
-    @routes.post("/v1/images/segmentations")
+    @routes.post("/v1/images/segmentations", openapi_extra=described(SegmentationBody, ("image",)))
     async def segmentations(http: Request) -> Response:
         files, body = await read_form(http, SegmentationBody, ("image",), ("what",))
         check(body)

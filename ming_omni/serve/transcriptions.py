@@ -19,7 +19,7 @@ from ming_omni.inputs.tokenizer import Tokenizer
 from ming_omni.ming import Ming
 from ming_omni.serve.capabilities import capabilities, require
 from ming_omni.serve.door import check_model, describe, while_connected
-from ming_omni.serve.form import read_form
+from ming_omni.serve.form import described, read_form
 from ming_omni.serve.schema import Body
 from ming_omni.transcribe.context import MAX_WORDS, Context
 from ming_omni.transcribe.formats import render
@@ -81,7 +81,7 @@ class TranscriptionBody(Body):
 def router(ming: Ming) -> APIRouter:
     routes, at_work, able = APIRouter(), WeakSet(), capabilities(ming)
 
-    @routes.post("/v1/audio/transcriptions")
+    @routes.post("/v1/audio/transcriptions", openapi_extra=described(TranscriptionBody, ("file",)))
     async def transcriptions(http: Request) -> Response:
         ming.engine.check_open()
         if sum(not listening.is_over for listening in at_work) >= MOST_AT_ONCE:

@@ -13,7 +13,7 @@ from ming_omni.errors import InputError
 from ming_omni.ming import Ming
 from ming_omni.serve.capabilities import capabilities, require
 from ming_omni.serve.door import Refused, check_running
-from ming_omni.serve.form import read_form
+from ming_omni.serve.form import described, read_form
 from ming_omni.serve.media import sound
 from ming_omni.serve.schema import OWN_VOICE, Body
 from ming_omni.speech.voices import Voice
@@ -45,7 +45,7 @@ def router(ming: Ming) -> APIRouter:
         data = await to_thread.run_sync(lambda: [_listed(ming, name) for name in names])
         return {"object": "list", "data": [own, *data], "has_more": False}
 
-    @routes.post("/v1/audio/voices")
+    @routes.post("/v1/audio/voices", openapi_extra=described(VoiceBody, ("audio_sample",)))
     async def add(http: Request) -> dict:
         check_running(ming)
         require(able, "speech_out", ming.name)
