@@ -304,3 +304,29 @@ def test_max_violation_is_the_mean_of_the_layers():
     (score,) = routing.balance_scores(counts)  # text and sound were not read
     assert (score.value, score.low, score.high, score.count, score.verdict) == (1.5, 0, 3, 4, "below")
     assert score.ability.startswith("MaxVio, image")
+
+
+# The command
+
+
+def test_the_command_writes_figures_and_a_table(tmp_path, monkeypatch, capsys):
+    from concurrent.futures import ThreadPoolExecutor
+
+    from benchmarks import scores
+
+    model, processor = untaught()
+    model.save_pretrained(tmp_path / "small")
+    processor.save_pretrained(tmp_path / "small")
+    (tmp_path / "text").mkdir()
+    line = json.dumps({"question": "Hi?", "answer": "Hello.", "split": "test"})
+    (tmp_path / "text" / "packaged.jsonl").write_text(line)
+    monkeypatch.setattr(scores, "ProcessPoolExecutor", lambda workers, mp_context: ThreadPoolExecutor(workers))
+    arguments = ["scores", tmp_path / "small", "--data", tmp_path, "--base", tmp_path / "small", "--limit", "1"]
+    arguments += ["--output", tmp_path / "out.json", "--only", "text", "balance"]
+    monkeypatch.setattr("sys.argv", [str(a) for a in arguments])
+    scores.main()
+    figures = json.loads((tmp_path / "out.json").read_text())
+    growth, balance = figures["scores"]
+    assert (growth["ability"], growth["reached"]) == ("text perplexity above the base", "goal")
+    assert balance["ability"].startswith("MaxVio, text") and balance["value"] > 0
+    assert (tmp_path / "out.md").read_text() in capsys.readouterr().out
