@@ -2,7 +2,9 @@
 
 import asyncio
 import base64
+import re
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -408,3 +410,10 @@ def test_long_conversations_forget_their_oldest_turns_and_say_so(talking):
         assert (await caller.ask("Still there?")).output
 
     talking(conversation)
+
+
+def test_the_example_of_the_documentation_runs(served, capsys):
+    text = (Path(__file__).parent.parent / "docs" / "realtime.md").read_text()
+    [example] = re.findall(r"```python\n(.*?)```", text, re.S)
+    exec(example.replace("http://127.0.0.1:8000", served.url), {})
+    assert capsys.readouterr().out.strip()

@@ -90,9 +90,13 @@ class Response:
         return 0.0 if self.sounds_since is None else self.sounds_since + self.item.said.seconds
 
     def cancel(self, reason: Reason) -> None:
+        """Nothing more is written, spoken or sent; the task that runs it ends by itself."""
         if not self.is_over:
             self.reason = self.reason or reason
             self.answering.cancel()
+            unsent = b"".join(map(base64.b64decode, self.outbox.drop_sound(self.id)))
+            if self.is_spoken:
+                self.item.said.seconds -= self.settings.format.wire.seconds(unsent)
 
     async def run(self) -> None:
         self._put("response.created", response=views.response_view(self))

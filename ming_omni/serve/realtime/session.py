@@ -89,7 +89,7 @@ class Session:
         self.started_at = self.active_at = time.monotonic()
         self._lock = asyncio.Lock()  # one event, or one timeout, at a time
         self._exit = ExitStack()
-        self.ears = Ears(self._exit.enter_context(voice_detector()), self.setup.manners)
+        self._hearing: asyncio.Future | None = None
         self.inlet = Inlet(self.setup.wire)
         self._next_item_id = new_id("item")
         self._is_waiting = False  # for the user, since the last answer
@@ -98,6 +98,8 @@ class Session:
 
     async def run(self, receive: Callable[[], Awaitable[str | None]]) -> tuple[int, str]:
         """receive gives an event's text, or None when the client has left. Returns code and reason of the close."""
+        detect = await run_in_threadpool(self._exit.enter_context, voice_detector())
+        self.ears = Ears(detect, self.setup.manners)
         self.outbox.put("session.created", session=self._view())
         tasks = [asyncio.create_task(work) for work in (self._listen(receive), self._watch(), self.outbox.run())]
         try:
@@ -123,7 +125,8 @@ class Session:
             task.cancel()
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, *self.responses.values(), return_exceptions=True)
+        hearing = [] if self._hearing is None else [self._hearing]  # the detector is not for others before that
+        await asyncio.gather(*tasks, *self.responses.values(), *hearing, return_exceptions=True)
         self._exit.close()
 
     async def _listen(self, receive: Callable[[], Awaitable[str | None]]) -> tuple[int, str] | None:
@@ -215,12 +218,16 @@ class Session:
     # What comes in.
 
     async def _hear(self, audio: str) -> None:
-        found = await run_in_threadpool(lambda: list(self.ears.hear(self.inlet.push(_bytes(audio)))))
-        for event in found:
+        self._hearing = asyncio.get_running_loop().run_in_executor(None, self._find_turns, audio)
+        for event in await asyncio.shield(self._hearing):
             if isinstance(event, Started):
                 await self._begin_turn(event)
             else:
                 await self._end_turn(event)
+
+    def _find_turns(self, audio: str) -> list[Started | Stopped]:
+        """In a thread."""
+        return list(self.ears.hear(self.inlet.push(_bytes(audio))))
 
     async def _begin_turn(self, event: Started) -> None:
         self._is_waiting = False

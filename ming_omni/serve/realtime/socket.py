@@ -7,16 +7,18 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+import numpy as np
 from fastapi import APIRouter, WebSocket
 from starlette.websockets import WebSocketDisconnect, WebSocketState
 
 from ming_omni.converse.memory import Reader
 from ming_omni.engine.request import Closing
+from ming_omni.inputs.mel import SAMPLE_RATE_HZ
+from ming_omni.inputs.messages import Audio
 from ming_omni.ming import Ming
 from ming_omni.serve.capabilities import capabilities
 from ming_omni.serve.door import Refused, check_model, check_running, describe, error
 from ming_omni.serve.realtime.session import MOST_RESPONSES, Caps, Session
-from ming_omni.speech import normalize
 
 PROTOCOL = "realtime"
 """What browsers name beside their key: `new WebSocket(url, ["realtime", "openai-insecure-api-key.KEY"])`."""
@@ -30,6 +32,7 @@ class Lounge:
 
     caps: Caps = field(default_factory=Caps)
     sessions: set[Session] = field(default_factory=set)
+    is_warm: bool = False
 
 
 def router(ming: Ming, lounge: Lounge, inside: set[int]) -> APIRouter:
@@ -45,14 +48,15 @@ def router(ming: Ming, lounge: Lounge, inside: set[int]) -> APIRouter:
         if refusal := refuse(socket):
             await socket.send_denial_response(refusal)
             return
-        await socket.accept(PROTOCOL if PROTOCOL in socket.scope["subprotocols"] else None)
-        if "speech_out" in able:
-            threads.submit(warm, ming)
         user = socket.client.host if socket.client else ""
         session = Session(ming, reader, lounge.caps, socket.send_text, threads, able, user)
         lounge.sessions.add(session)
         inside.add(id(session))
+        if not lounge.is_warm:
+            lounge.is_warm = True
+            threads.submit(warm, ming, reader, able)
         try:
+            await socket.accept(PROTOCOL if PROTOCOL in socket.scope["subprotocols"] else None)
             code, reason = await session.run(lambda: receive(socket))
             if socket.application_state is WebSocketState.CONNECTED is socket.client_state:
                 with suppress(TimeoutError):  # one who does not read cannot be told either
@@ -76,11 +80,13 @@ def router(ming: Ming, lounge: Lounge, inside: set[int]) -> APIRouter:
     return routes
 
 
-def warm(ming: Ming) -> None:
-    """Load what the first spoken answer would wait for: the talker, and how numbers are read."""
-    _ = ming.speaker
-    for text in ("1", "一"):
-        normalize.spoken(text)
+def warm(ming: Ming, reader: Reader, able: list[str]) -> None:
+    """Load what the first turn would wait for: the mel filters, the talker, how numbers are said in two languages."""
+    if "audio_in" in able:
+        reader.media(Audio((np.zeros(SAMPLE_RATE_HZ, np.float32), SAMPLE_RATE_HZ)))
+    if "speech_out" in able:
+        for text in ("1", "一"):
+            next(ming.speak(text, stream=True), None)
 
 
 async def receive(socket: WebSocket) -> str | None:
