@@ -77,6 +77,10 @@ def test_sentences_of_packages_are_split_filled_in_and_free_of_what_voices_misre
     assert "Tom saw the dog." in (*train.english, *test.english)
     assert any(text.startswith("{} ") for text in train.english_named)
     assert any(text.startswith("teacher喜欢") for text in train.mixed)
+    # With another name or an English word in it, a sentence is still the same one.
+    assert {text.format("Tom") for text in train.english_named} <= {*train.english, *train.questions}
+    assert {text.format("汤姆") for text in test.chinese_named} <= {*test.chinese}
+    assert {text.replace("teacher", "老师") for text in test.mixed} <= {*test.chinese}
     assert "他說話。" not in train.chinese  # traditional
     assert all("龟" not in word for group in train.chinese_words for word in group)  # one hanzi is no word here
     assert all(hanzi_group for hanzi_group in train.chinese_words)

@@ -90,10 +90,11 @@ CLIPART_OUT = {
 """Clip art named like the thing that shows something else: a road sign, a dish, a pun."""
 DRAWINGS_OUT = {
     ("turkey", "streamline"), ("ship", "streamline"), ("castle", "streamline"), ("ship", "fxemoji"),
-    ("volcano", "fxemoji"), ("sunglasses", "fxemoji"), ("bird", "fxemoji"),
+    ("volcano", "fxemoji"), ("sunglasses", "fxemoji"), ("bird", "fxemoji"), ("rainbow", "fxemoji"),
+    ("rainbow", "streamline"), ("sailboat", "fxemoji"),
 }  # fmt: skip
 """A flag, a face, or a little picture with its own frame."""
 PHOTOS_OUT = {
-    "Dragonfly", "Kleiber", "Picture_1A", "Wine", "free", "friends", "greentock",
+    "Dragonfly", "Kleiber", "Picture_0B", "Picture_1A", "Wine", "free", "friends", "greentock",
 }  # fmt: skip
 """Photos with animals or objects; a question about a dog must mean the one pasted in."""

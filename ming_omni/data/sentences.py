@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -81,17 +81,20 @@ def read_sayings(split: str, pairs: Path, graded: Path, wordnet: Path) -> Saying
     people = [name.split() for file, name in nouns if file == PERSON]
     people = [name for name in people if len(name) == 2 and all(re.fullmatch(r"[A-Z][a-z]{2,}", n) for n in name)]
 
-    def sentences(texts: Iterable[str]) -> tuple[str, ...]:
-        return tuple(sorted({text for text in texts if split_of("sentence", bare(text)) == split}))
+    def sentences(texts: Iterable[str], change: Callable[[str], str] = str) -> tuple[str, ...]:
+        """Those of the split, then changed: with another name in it a sentence stays on its side."""
+        return tuple(sorted({change(text) for text in texts if split_of("sentence", bare(text)) == split}))
 
     def names(found: Iterable[str]) -> tuple[str, ...]:
         return tuple(sorted({name for name in found if split_of("name", name) == split}))
 
+    mixed = {_chinese(card["chinese"]): _mixed(card) for card in cards}
     return Sayings(
         english=sentences(text for text in english if text[-1] != "?"),
         questions=sentences(text for text in english if text[-1] == "?"),
         english_named=sentences(
-            STAND_IN.sub("{}", text) for text in english if len(STAND_IN.findall(text)) == 1 and "Mary" not in text
+            (text for text in english if len(STAND_IN.findall(text)) == 1 and "Mary" not in text),
+            lambda text: STAND_IN.sub("{}", text),
         ),
         words=tuple(sorted({word for text in english for word in re.findall(r"\b[a-z]{3,12}\b", text)})),
         first_names=tuple(sorted({first for first, _ in people})),
@@ -99,11 +102,12 @@ def read_sayings(split: str, pairs: Path, graded: Path, wordnet: Path) -> Saying
         places=names(n for file, n in nouns if file == PLACE and re.fullmatch(r"[A-Z][a-z]{3,}", n)),
         chinese=sentences(chinese),
         chinese_named=sentences(
-            text.replace(CHINESE_STAND_IN, "{}") for text in chinese if text.count(CHINESE_STAND_IN) == 1
+            (text for text in chinese if text.count(CHINESE_STAND_IN) == 1),
+            lambda text: text.replace(CHINESE_STAND_IN, "{}"),
         ),
         chinese_words=_by_hanzi({word for word, reading in entries if reading.islower()}),
         chinese_names=names(word for word, reading in entries if reading[0].isupper() and 2 <= len(word) <= 4),
-        mixed=sentences(filter(None, map(_mixed, cards))),
+        mixed=sentences((text for text, said in mixed.items() if text and said), mixed.__getitem__),
     )
 
 
