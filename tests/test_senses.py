@@ -220,7 +220,7 @@ def test_two_processes_learn_as_one(sets, tmp_path):
 
 def test_looks_ask_as_the_product_asks(sets):
     chosen = settings(sets)
-    cases = pickle.loads(bench.Looks(chosen, folder_of(chosen) / "cache").batch(0))
+    cases = pickle.loads(bench.Looks(chosen, folder_of(chosen) / "cache").batch(0))  # noqa: S301
     kinds = Counter(case.kind for case in cases)
     assert kinds["how_many"] == kinds["film order"] == kinds["English"] == kinds["川渝"] == 1
     spoken = next(case for case in cases if case.kind == "川渝")
