@@ -345,7 +345,7 @@ def serve(
         list[str] | None, typer.Option(help="Another site whose pages may ask; may be repeated.")
     ] = None,
     requests_per_minute: Annotated[
-        int | None, typer.Option(help="Of each key, or address; unlimited if absent.")
+        int | None, typer.Option(help="Of each key, or address; 600 beyond localhost.")
     ] = None,
     max_body_mb: Annotated[float, typer.Option(help="The largest request.")] = 64.0,
     max_seconds: Annotated[float, typer.Option(help="The longest that one answer may take.")] = 1800.0,

@@ -7,6 +7,7 @@ import time
 import httpx
 import openai
 import pytest
+import websockets.sync.client
 
 from ming_omni.errors import InputError
 from ming_omni.serve.api import log_requests
@@ -198,3 +199,29 @@ def test_a_key_is_asked_for_wherever_others_can_come():
     assert rules_for("127.0.0.1", ()).is_local and rules_for("::1", ()).is_local
     assert not rules_for("0.0.0.0", ("long-enough",)).is_local
     assert rules_for("0.0.0.0", (), no_api_key=True).api_keys == ()
+
+
+def test_beyond_this_machine_there_is_a_rate_unless_another_is_given():
+    assert rules_for("127.0.0.1", ()).requests_per_minute is None
+    assert rules_for("0.0.0.0", ("long-enough",)).requests_per_minute == 600
+    assert rules_for("0.0.0.0", ("long-enough",), requests_per_minute=5).requests_per_minute == 5
+
+
+@pytest.mark.parametrize(
+    ("options", "is_open"),
+    [
+        ({}, False),
+        ({"additional_headers": {"authorization": f"Bearer {KEYS[0]}"}}, True),
+        ({"subprotocols": ["realtime", f"openai-insecure-api-key.{KEYS[1]}"]}, True),
+        ({"subprotocols": ["realtime", "openai-insecure-api-key.wrong"]}, False),
+        ({"additional_headers": {"authorization": f"Bearer {KEYS[0]}"}, "origin": "https://other.example"}, False),
+    ],
+)
+def test_a_conversation_needs_a_key_and_a_known_origin_too(locked, options, is_open):
+    url = locked.url.replace("http", "ws") + "/v1/realtime?model=tiny"
+    if is_open:
+        with websockets.sync.client.connect(url, **options) as socket:
+            assert "session.created" in socket.recv(10)
+    else:
+        with pytest.raises(websockets.exceptions.InvalidStatus, match="403"):
+            websockets.sync.client.connect(url, **options)

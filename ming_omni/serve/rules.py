@@ -7,6 +7,8 @@ from urllib.parse import urlsplit
 
 from ming_omni.errors import InputError
 
+REQUESTS_PER_MINUTE = 600
+"""Where others can come and nothing else was said."""
 LOCAL = ("127.0.0.1", "localhost", "::1")
 
 
@@ -58,4 +60,6 @@ def rules_for(host: str, api_keys: tuple[str, ...], *, no_api_key: bool = False,
         raise InputError(
             f"others can reach {host}: give an API key (--api-key or MING_API_KEY), or let everybody in (--no-api-key)"
         )
+    if settings.get("requests_per_minute") is None and not is_local:
+        settings["requests_per_minute"] = REQUESTS_PER_MINUTE
     return Rules(api_keys=api_keys, is_local=is_local, **settings)
