@@ -24,8 +24,8 @@ from ming_omni.evaluate.seeing import SEED, SIZE, as_picture, as_video
 
 FOLDER = Path(__file__).parent
 PICTURES = {
-    "fox.png": 10_039, "crowns.png": 10_044, "sailboat.png": 10_015, "envelope.png": 10_007, "word.png": 10_016,
-    "character.png": 10_013,
+    "police-car.png": 10_011, "croissants.png": 10_044, "sailboat.png": 10_015, "envelope.png": 10_007,
+    "word.png": 10_016, "character.png": 10_013,
 }  # fmt: skip
 FILMS = {"monkey.mp4": 10_028, "ant.mp4": 10_003, "otters.mp4": 10_038}
 SPOKEN = {"english.flac": "question", "mandarin.flac": "mandarin", "name.flac": "name", "sichuan.flac": "accented"}
