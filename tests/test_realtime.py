@@ -406,6 +406,10 @@ def test_long_conversations_forget_their_oldest_turns_and_say_so(talking):
         assert len(gone) % 2 == 0  # a question goes with its answer
         error = await caller.refused("conversation.item.create", item=text_item("x" * 500))
         assert "a conversation holds 400" in error.message
+        for text in ("y" * 300, "z" * 50):
+            await caller.ask(text)
+        error = await caller.refused("conversation.item.create", item=text_item("x" * 200), previous_item_id="root")
+        assert "so far back that there is no room" in error.message
         await caller.update(truncation="disabled")
         assert (await caller.ask("Still there?")).output
 

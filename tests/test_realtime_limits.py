@@ -104,6 +104,11 @@ WRONG = [
         "the picture cannot be read",
     ),
     ("conversation.item.create", {"item": {"role": "user", "content": [{"type": "input_audio"}]}}, "lacks its audio"),
+    (
+        "conversation.item.create",
+        {"item": {"role": "user", "content": [{"type": "input_image", "image_url": "data:,"}] * 5}},
+        "a turn keeps 4 pictures",
+    ),
     ("conversation.item.delete", {"item_id": "nobody"}, "there is no item nobody"),
     ("conversation.item.retrieve", {"item_id": ["a"]}, "item_id: input should be a valid string"),
     (

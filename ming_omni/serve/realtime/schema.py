@@ -6,6 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from ming_omni.converse.memory import FRAMES_PER_TURN
 from ming_omni.converse.wires import WIRES, Wire
 from ming_omni.errors import InputError
 from ming_omni.serve.schema import Body, VoiceName
@@ -146,6 +147,8 @@ class ItemBody(Body):
                 raise InputError(f"a message of the {self.role} holds {' or '.join(kinds)}, not {part.type}")
             if getattr(part, kinds[part.type]) is None:
                 raise InputError(f"{part.type} lacks its {kinds[part.type]}")
+        if sum(part.type == "input_image" for part in self.content) > FRAMES_PER_TURN:
+            raise InputError(f"a turn keeps {FRAMES_PER_TURN} pictures")
         return self
 
 

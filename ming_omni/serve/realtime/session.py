@@ -278,9 +278,7 @@ class Session:
     def _read_content(self, part: schema.ContentBody) -> Content:
         if part.type == "input_image":
             if not part.image_url[:5].lower() == "data:":
-                raise Refused(
-                    400, "image_url: only data: URLs are read; send the file's content as base64", "image_url"
-                )
+                raise Refused(400, "only data: URLs are read; send the picture's content as base64", "image_url")
             self.setup.require("image_in")
             return picture_content(self.reader, part.image_url, LOW_DETAIL_PIXELS if part.detail == "low" else None)
         if part.type == "input_audio":
@@ -299,7 +297,9 @@ class Session:
         except InputError:
             self.memory.remove(item)
             raise
-        self._tell_gone(gone)
+        self._tell_gone([other for other in gone if other is not item])
+        if item in gone:
+            raise InputError("this place in the conversation is so far back that there is no room for it any more")
 
     def _announce(self, item: Item) -> None:
         previous = self.memory.before(item)

@@ -8,6 +8,7 @@ from concurrent.futures import Executor
 import numpy as np
 
 from ming_omni.converse.memory import Content, Item
+from ming_omni.engine.request import Busy
 from ming_omni.inputs.mel import SAMPLE_RATE_HZ
 from ming_omni.ming import Ming
 from ming_omni.serve.realtime.outbox import Outbox
@@ -31,6 +32,10 @@ class Transcribing:
 
     def begin(self, item: Item, content: Content, samples: np.ndarray, settings: Transcription) -> None:
         """samples (n,) at 16 kHz"""
+        if len(self._tasks) >= MOST_WAITING:
+            cause = Busy(f"{MOST_WAITING} turns are still to be written down")
+            self.outbox.put(f"{EVENT}.failed", error=fault(cause), item_id=item.id, content_index=0)
+            return
         task = asyncio.create_task(self._run(item, content, samples, settings))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
