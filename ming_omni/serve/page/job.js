@@ -17,13 +17,16 @@ export function job(form, work) {
       put(note, ["{seconds} s", { seconds: seconds(started) }], ...told);
     };
     const clock = setInterval(() => tell(...told), 100);
+    note.ariaLive = "off"; // nobody wants to hear it count
     show(true);
     problem.replaceChildren();
     tell();
     try {
       const sentences = await work(signal, tell);
+      note.ariaLive = "polite";
       put(note, ...(sentences ?? []));
     } catch (error) {
+      note.ariaLive = "polite";
       if (signal.aborted) put(note, "stopped");
       else {
         note.replaceChildren();

@@ -4,22 +4,23 @@ import { Problem } from "./say.js";
 import { server } from "./server.js";
 
 export class Realtime {
-  // handlers: { "event.type": (event) => ... }; onEnd is called once, when the connection is over.
+  // handlers: { "event.type": (event) => ... }; onEnd is called when the other side, or the network, ends it.
   constructor(handlers, onEnd) {
     const url = new URL(`v1/realtime?model=${encodeURIComponent(server.model)}`, location.href);
     url.protocol = url.protocol.replace("http", "ws");
     url.hash = "";
     // A browser cannot send headers here; this is how OpenAI's clients pass a key.
-    this.socket = new WebSocket(url, localStorage["api-key"] ? ["realtime", `openai-insecure-api-key.${localStorage["api-key"]}`] : []);
+    const key = localStorage["api-key"];
+    this.socket = new WebSocket(url, key ? ["realtime", `openai-insecure-api-key.${key}`] : []);
     this.socket.onmessage = ({ data }) => {
       const event = JSON.parse(data);
       handlers[event.type]?.(event);
     };
     this.opened = new Promise((resolve, reject) => {
-      this.socket.onopen = resolve;
-      this.socket.onclose = () => {
-        reject(new Problem("The server did not take the call."));
-        onEnd();
+      this.socket.onclose = () => reject(new Problem("The server did not take the call."));
+      this.socket.onopen = () => {
+        this.socket.onclose = onEnd;
+        resolve();
       };
     });
   }
@@ -28,7 +29,9 @@ export class Realtime {
     if (this.socket.readyState === WebSocket.OPEN) this.socket.send(JSON.stringify({ type, ...fields }));
   }
 
+  // Nothing that still arrives is of interest.
   close() {
+    this.socket.onmessage = this.socket.onclose = null;
     this.socket.close();
   }
 }

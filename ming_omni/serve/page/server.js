@@ -15,7 +15,8 @@ export async function call(path, { body, method = body ? "POST" : "GET", signal 
   const isForm = body instanceof FormData;
   const headers = {};
   if (body && !isForm) headers["Content-Type"] = "application/json";
-  if (localStorage["api-key"]) headers.Authorization = `Bearer ${localStorage["api-key"]}`;
+  const key = localStorage["api-key"];
+  if (key) headers.Authorization = `Bearer ${key}`;
   let response;
   try {
     response = await fetch(path, { method, headers, signal, body: isForm || !body ? body : JSON.stringify(body) });

@@ -21,18 +21,20 @@ export function start(panel) {
     let first = 0, length = 0;
     player ??= new Player(RATE_HZ);
     player.stop();
-    signal.onabort = () => player.stop();
+    signal.addEventListener("abort", () => player.stop());
     for await (const samples of whole(chunks(await call("v1/audio/speech", { body, signal })))) {
       first ||= performance.now();
       pieces.push(samples);
       player.push(samples);
       length += samples.length / RATE_HZ;
-      tell(...speed_(length, started, first));
+      tell(...pace(length, started, first));
     }
-    const notes = speed_(length, started, first);
+    const notes = pace(length, started, first);
     const url = URL.createObjectURL(wav(join(pieces), RATE_HZ)), sound = new Audio(url);
     sound.controls = true;
     result(list, sound, input, notes, save(url, "speech.wav"));
+    // It can be stopped as long as it sounds.
+    if (player.isPlaying) await new Promise((resolve) => { player.onSilence = signal.onabort = resolve; });
   }
 
   const speaking = job(form, speak);
@@ -48,7 +50,7 @@ export function start(panel) {
 }
 
 // How fast: the time that the making of a sound took, over the time that the sound takes.
-function speed_(length, started, first) {
+function pace(length, started, first) {
   const factor = ((performance.now() - started) / 1000 / length).toFixed(2);
   return [
     ["{length} s of speech", { length: length.toFixed(1) }],
@@ -66,6 +68,6 @@ async function* whole(pieces) {
     bytes.set(piece, rest.length);
     const end = bytes.length - (bytes.length % 2);
     rest = bytes.slice(end);
-    yield new Int16Array(bytes.buffer.slice(0, end));
+    if (end) yield new Int16Array(bytes.buffer.slice(0, end));
   }
 }

@@ -25,12 +25,13 @@ export function start(panel) {
 
   async function begin() {
     problem.replaceChildren();
+    part("mute").ariaPressed = "false";
     const now = call = { entries: new Map(), answer: null, sentMs: 0, stoppedMs: 0, filming: 0 };
     showButtons();
     state("Connecting …");
     try {
       now.player = new Player(RATE_HZ, () => now === call && !now.answer?.isOpen && rest());
-      now.socket = new Realtime(handlers, () => now === call && end("The conversation was cut off."));
+      now.socket = new Realtime(handlers, () => now === call && end(now.fault ?? "The conversation was cut off."));
       await now.socket.opened;
       now.socket.send("session.update", { session: session() });
       now.microphone = await listen(hear);
@@ -109,9 +110,11 @@ export function start(panel) {
     "conversation.item.input_audio_transcription.completed"({ item_id, transcript }) {
       fill(entry(item_id, "user"), transcript);
       if (!transcript) note(entry(item_id, "user"), "not understood");
+      close(entry(item_id, "user"));
     },
     "conversation.item.input_audio_transcription.failed"({ item_id }) {
       fill(entry(item_id, "user"), "");
+      close(entry(item_id, "user"));
       note(entry(item_id, "user"), "not understood");
     },
     "conversation.item.deleted"({ item_id }) {
@@ -137,7 +140,7 @@ export function start(panel) {
     },
     "response.done"({ response }) {
       const answer = call.entries.get(response.output[0]?.id);
-      if (answer) answer.isOpen = false;
+      if (answer) close(answer);
       if (response.status === "failed") put(problem, sentence(response.status_details?.error?.message ?? "the answer failed"));
       if (response.status === "incomplete" && answer) note(answer, "cut at the limit");
       if (answer === call.answer && !call.player.isPlaying) rest();
@@ -150,7 +153,8 @@ export function start(panel) {
       fill(entry(item.id, item.role), item.content.map((part) => part.transcript ?? part.text ?? "").join(""));
     },
     error({ error }) {
-      put(problem, sentence(error.message));
+      call.fault = sentence(error.message);
+      put(problem, call.fault);
     },
   };
 
@@ -174,7 +178,8 @@ export function start(panel) {
       const audio_end_ms = Math.floor(1000 * seconds);
       socket.send("conversation.item.truncate", { item_id: answer.id, content_index: 0, audio_end_ms });
     } else if (!bySpeech) socket.send("response.cancel");
-    Object.assign(answer, { isCut: true, isOpen: false });
+    answer.isCut = true;
+    close(answer);
     note(answer, "interrupted");
     rest();
   }
@@ -197,10 +202,17 @@ export function start(panel) {
     const made = { article, text: "", notes: [], isCut: false };
     part("welcome").hidden = true;
     article.className = `${role} writing`;
+    article.ariaBusy = "true"; // whoever listens to the page hears an entry once it is whole
     log.append(article);
     log.scrollTop = log.scrollHeight;
     call.entries.set(id, made);
     return made;
+  }
+
+  function close(item) {
+    item.isOpen = false;
+    item.article.ariaBusy = "false";
+    item.article.classList.remove("writing");
   }
 
   function add(item, text) {

@@ -30,7 +30,7 @@ export function start(panel) {
     if (!done) throw new Problem("The connection broke off: this transcript is not complete.");
     figure?.remove();
     text.textContent = done.text;
-    const length = done.usage.seconds, factor = length / Number(seconds(started));
+    const length = done.usage.seconds, factor = (1000 * length) / (performance.now() - started);
     const notes = [
       ["{length} s of sound in {seconds} s", { length: length.toFixed(1), seconds: seconds(started) }],
       ["{factor} times as fast as it is spoken", { factor: factor.toFixed(1) }],

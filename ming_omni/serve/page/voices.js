@@ -61,9 +61,14 @@ export function start(panel) {
     return [["kept {name}", { name: id }]];
   }
 
+  function take(files) {
+    form.querySelector("details").open = true;
+    picker.take(files);
+  }
+
   answering.onchange = () => { localStorage.voice = answering.value; };
   const cloning = job(form, clone);
-  return { take: (files) => picker.take(files), stop: cloning.stop, refresh: () => can("speech_out") && refresh() };
+  return { take, stop: cloning.stop, refresh: () => can("speech_out") && refresh() };
 }
 
 // The talker's own voice has no name of its own.
