@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -109,6 +110,7 @@ def train(
         write({"event": "checked", **checks.check(bench), "setup_seconds": time.perf_counter() - called})
     first_step = facts["step"]
     number = iter(range(first_step, 1 << 60))
+    sys.setswitchinterval(5e-4)  # the thread that reads ahead waits for this one's lock often, and needs it briefly
     ahead = Ahead(partial(_read, bench, number))
     ahead.wait()  # workers take a while to start
     team.agree(0)  # nobody's clock starts before

@@ -1,17 +1,30 @@
-"""Makers of batches, one for each kind -> ready batches, made ahead in processes of their own, or where needed."""
+"""Makers of batches, one for each kind -> ready batches, made ahead in processes of their own, or where needed.
+
+Batches come as files, in memory where there is room, and only their names through a queue: a queue hands over 64 kB at
+a time, and a thread that reads it would ask for the interpreter's lock hundreds of times a batch, while another launches
+kernels.
+"""
 
 from __future__ import annotations
 
 import multiprocessing
+import os
+import pickle
 import queue
+import shutil
+import tempfile
 import threading
 import time
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from ming_omni.train.senses.rows import Batch
 
+MEMORY = "/dev/shm"
+ROOM_BYTES = 16 << 30
+"""Free there, or batches lie on the disk, where the system keeps what is read at once in memory too."""
 AHEAD = 4
 """Batches of a kind that wait, beside those in the workers' hands."""
 SECONDS = 300.0
@@ -26,6 +39,7 @@ class Feed:
 
     def __init__(self, makers: dict[str, Make], workers: dict[str, int], first: int = 0):
         self.first = first
+        self.folder = tempfile.mkdtemp(prefix="senses-", dir=_memory())
         self.local = {kind: make() for kind, make in makers.items() if not workers.get(kind)}
         self.counts = dict.fromkeys(self.local, first)
         context = multiprocessing.get_context("spawn")
@@ -36,7 +50,7 @@ class Feed:
             if count:
                 self.ready[kind] = context.Queue(AHEAD)
                 for number in range(count):
-                    arguments = make, self.ready[kind], first + number, count
+                    arguments = make, self.ready[kind], self.folder, first + number, count
                     self.processes.append(context.Process(target=_work, args=arguments, daemon=True))
         for process in self.processes:
             process.start()
@@ -46,12 +60,14 @@ class Feed:
             self.counts[kind] += 1
             return self.local[kind].batch(self.counts[kind] - 1)
         try:
-            found = self.ready[kind].get(timeout=SECONDS)
+            path, error = self.ready[kind].get(timeout=SECONDS)
         except queue.Empty:
             raise RuntimeError(f"no batch of {kind} came for {SECONDS:.0f} s") from None
-        if isinstance(found, str):
-            raise RuntimeError(f"a worker that makes {kind} failed:\n{found}")
-        return found
+        if error:
+            raise RuntimeError(f"a worker that makes {kind} failed:\n{error}")
+        content = Path(path).read_bytes()
+        os.unlink(path)
+        return pickle.loads(content)  # noqa: S301 (our own worker made it)
 
     def waiting(self) -> dict[str, int]:
         """How many batches of each kind are ready: 0 means that the workers are the bottleneck."""
@@ -62,21 +78,29 @@ class Feed:
             process.terminate()
         for process in self.processes:
             process.join()
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def _work(make: Make, ready: Any, first: int, stride: int) -> None:
+def _memory() -> str | None:
+    has_room = os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > ROOM_BYTES
+    return MEMORY if has_room else None
+
+
+def _work(make: Make, ready: Any, folder: str, first: int, stride: int) -> None:
     import torch
 
     torch.set_num_threads(1)
     try:
         maker, number = make(), first
         while True:
-            ready.put(maker.batch(number))
+            with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
+                pickle.dump(maker.batch(number), file, protocol=5)
+            ready.put((file.name, ""))
             number += stride
     except KeyboardInterrupt:
         pass
     except Exception:
-        ready.put(traceback.format_exc())
+        ready.put(("", traceback.format_exc()))
 
 
 class Ahead:
