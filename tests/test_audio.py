@@ -206,3 +206,12 @@ def test_a_sound_with_damaged_bytes_is_a_sound_or_an_input_error(file, data):
         file[data.draw(st.integers(0, len(file) - 1))] = data.draw(st.integers(0, 255))
     with contextlib.suppress(InputError):
         assert load_audio(bytes(file)).ndim == 1
+
+
+def test_a_file_that_turns_from_one_channel_to_two_is_one_sound():
+    """Songs that were glued together do this, and so do damaged ones."""
+    one = track(tone(1.0), 16_000, "adts", "aac")
+    two = track(np.stack([tone(1.0), tone(1.0)]), 16_000, "adts", "aac")
+    heard = load_audio(one + two)
+    assert len(heard) == pytest.approx(32_000, rel=0.1)
+    assert similarity(heard[20_000:28_000], tone(0.5)) > 0.9

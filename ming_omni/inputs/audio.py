@@ -138,7 +138,14 @@ def _track_blocks(file: BinaryIO) -> Iterator[tuple[np.ndarray, int]]:
         to_floats = av.AudioResampler(format="fltp", layout=stream.codec_context.layout, rate=rate_hz)
         for frame in itertools.chain(container.decode(stream), [None]):  # None: what the resampler still holds
             for block in to_floats.resample(frame):
-                yield block.to_ndarray(), rate_hz
+                yield _with_channels(block.to_ndarray(), num_channels), rate_hz
+
+
+def _with_channels(block: np.ndarray, num_channels: int) -> np.ndarray:
+    """(channels, n) -> (num_channels, n): damaged or glued files change their number of channels on the way."""
+    if len(block) == num_channels:
+        return block
+    return block.mean(0, keepdims=True).repeat(num_channels, axis=0)
 
 
 def _joined(blocks: Iterable[tuple[np.ndarray, int]], max_samples: int, max_seconds: float) -> tuple[Tensor, int]:
