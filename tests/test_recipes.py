@@ -55,6 +55,7 @@ WRONG = {
     "optimizer.learning_rat=1": "no setting optimizer.learning_rat; did you mean learning_rate? There are",
     "stepz=1": "no setting stepz; did you mean steps? There are name, about, seed, steps",
     "data.speech.folde=x": "no setting data.speech.folde; did you mean folder?",
+    "xyzzy=1": "there is no setting xyzzy. There are name, about,",
     "steps=many": "steps is a whole number, not 'many'",
     "steps=true": "steps is a whole number, not True",
     "optimizer.schedule=wavy": "optimizer.schedule is one of constant, cosine, not 'wavy'",

@@ -66,7 +66,8 @@ def whole(recipe, tmp_path_factory) -> Path:
 
 
 def figures(folder: Path) -> list[dict]:
-    return [{name: value for name, value in row.items() if name != "tokens_per_second"} for row in log.read(folder)]
+    rows = [row for row in log.read(folder) if "loss" in row]
+    return [{name: value for name, value in row.items() if name != "tokens_per_second"} for row in rows]
 
 
 def kill_after(recipe: Path, output: Path, step: int) -> None:
@@ -118,6 +119,13 @@ def test_a_finished_run_is_not_overwritten_and_resuming_it_changes_nothing(recip
     (whole / "trained.safetensors").unlink()  # as if killed after the last checkpoint
     train(read(recipe), whole, resume=True)
     assert exported_step(whole) == 8
+
+
+def test_the_report_of_a_resumed_run_counts_what_was_skipped_before(recipe, whole):
+    with (whole / log.FILE).open("a") as file:
+        file.write('{"step": 7, "event": "step skipped", "message": "not finite"}\n')
+    train(read(recipe), whole, resume=True)
+    assert "<td>steps skipped</td><td>1</td>" in (whole / "report.html").read_text()
 
 
 def test_only_trained_tensors_travel_in_bf16_and_router_biases_whole(whole):

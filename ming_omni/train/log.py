@@ -68,6 +68,10 @@ def read(output: Path) -> list[dict[str, Any]]:
     return rows
 
 
+def count_events(output: Path, what: str) -> int:
+    return sum(row.get("event") == what for row in read(output))
+
+
 def _cut(path: Path, start: int) -> None:
     """Forget what lies after the step that a run goes on from: it will be done again."""
     rows = [row for row in read(path.parent) if row["step"] < start]

@@ -13,7 +13,7 @@ from ming_omni.train.bench import build, save_model
 from ming_omni.train.checkpoints import Checkpoints
 from ming_omni.train.feed import count, prefetch
 from ming_omni.train.guard import Guard, full_disk_named
-from ming_omni.train.log import Log
+from ming_omni.train.log import Log, count_events
 from ming_omni.train.optimizer import learning_rate, make_optimizer
 from ming_omni.train.recipe import Recipe
 
@@ -108,7 +108,7 @@ def _train(recipe: Recipe, output: Path, resume: bool) -> Path:
     facts = {
         "steps": recipe.steps,
         "parameters that learn": f"{sum(p.numel() for p in learning):,}",
-        "steps skipped": guard.num_skipped,
+        "steps skipped": count_events(output, "step skipped"),  # those before a stop, too
         "processes": world.size,
     }
     path = report.write(output, recipe, facts) if world.is_first else output / "report.html"

@@ -263,5 +263,5 @@ def _value(text: str) -> Any:
 
 def _unknown(full: str, name: str, known: list[str]) -> str:
     near = difflib.get_close_matches(name, known, 1)
-    meant = f"; did you mean {near[0]}?" if near else ""
+    meant = f"; did you mean {near[0]}?" if near else "."
     return f"there is no setting {full}{meant} There are {', '.join(known)}"
