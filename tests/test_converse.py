@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from ming_omni.converse.ears import LONGEST_TURN_SECONDS, Ears, Manners, Started, Stopped
+from ming_omni.converse.ears import LONGEST_TURN_SECONDS, PAUSE_SECONDS, Ears, Event, Manners, Paused, Started, Stopped
 from ming_omni.converse.memory import (
     FRAMES_PER_TURN,
     Bounds,
@@ -100,7 +100,7 @@ def test_after_a_sound_an_inlet_is_new():
 # Ears.
 
 
-def listen(samples: np.ndarray, manners: Manners, piece: int = 800) -> list[Started | Stopped]:
+def listen(samples: np.ndarray, manners: Manners, piece: int = 800) -> list[Event]:
     with voice_detector() as detect:
         ears = Ears(detect, manners)
         return [event for i in range(0, len(samples), piece) for event in ears.hear(samples[i : i + piece])]
@@ -108,28 +108,41 @@ def listen(samples: np.ndarray, manners: Manners, piece: int = 800) -> list[Star
 
 def test_a_turn_starts_before_its_word_and_ends_a_silence_after_it():
     samples, [(start, end)] = talk(["english-seven.wav"], 1.0)
-    started, stopped = listen(samples, Manners())
-    assert isinstance(started, Started) and isinstance(stopped, Stopped)
+    started, paused, stopped = listen(samples, Manners())
+    assert (type(started), type(paused), type(stopped)) == (Started, Paused, Stopped)
     assert start - 0.5 < started.at < start
     assert end + 0.3 < stopped.at < end + 0.7
-    assert len(stopped.samples) / RATE_HZ == pytest.approx(stopped.at - started.at, abs=1e-6)
+    assert stopped.samples is paused.samples
+    assert end < started.at + len(stopped.samples) / RATE_HZ < stopped.at - 0.25
     first = round(started.at * RATE_HZ)
     assert_close(stopped.samples, samples[first : first + len(stopped.samples)])
 
 
 def test_where_the_pieces_break_does_not_matter():
     samples, _ = talk(["english-three.wav", "english-nine.wav"], 1.0)
-    expected = [(type(e), e.at) for e in listen(samples, Manners(), 1600)]
-    assert len(expected) == 4
+    expected = listen(samples, Manners(), 1600)
+    assert [type(event) for event in expected] == 2 * [Started, Paused, Stopped]
     for piece in (37, 512, len(samples)):
-        assert [(type(e), e.at) for e in listen(samples, Manners(), piece)] == expected
+        for event, other in zip(expected, listen(samples, Manners(), piece), strict=True):
+            assert type(event) is type(other)
+            assert vars(event).get("at") == vars(other).get("at")
+            assert np.array_equal(vars(event).get("samples", ()), vars(other).get("samples", ()))
 
 
 def test_a_longer_silence_joins_two_words_into_one_turn():
     samples, _ = talk(["english-three.wav", "english-nine.wav"], 0.7)
-    assert len(listen(samples, Manners(silence_seconds=0.5))) == 4
+    assert [type(event) for event in listen(samples, Manners(silence_seconds=0.5))].count(Stopped) == 2
     samples = np.concatenate([samples, silence(1.0)])
-    assert len(listen(samples, Manners(silence_seconds=1.3))) == 2
+    _, paused, again, stopped = listen(samples, Manners(silence_seconds=1.3))
+    assert type(paused) is type(again) is Paused and stopped.samples is again.samples
+    assert len(again.samples) - len(paused.samples) > 0.7 * RATE_HZ
+
+
+def test_a_silence_shorter_than_a_pause_can_end_a_turn():
+    samples, _ = talk(["english-seven.wav"], 0.7)
+    started, paused, stopped = listen(samples, Manners(silence_seconds=PAUSE_SECONDS / 2))
+    assert started.at + len(stopped.samples) / RATE_HZ == pytest.approx(stopped.at)
+    assert stopped.samples is paused.samples
 
 
 def test_a_click_starts_no_turn():

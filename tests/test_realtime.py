@@ -168,6 +168,21 @@ def test_pictures_of_a_camera_are_seen_and_only_the_newest_are_kept(talking):
     talking(conversation)
 
 
+def test_what_was_said_is_read_during_the_silence_that_ends_it(talking):
+    async def conversation(caller):
+        await caller.update(
+            output_modalities=["text"],
+            max_output_tokens=4,
+            audio={"input": {"turn_detection": {"silence_duration_ms": 900}}},
+        )
+        await caller.say(spoken(*SEVEN, pause_seconds=1.5), pace=1.0)
+        usage = (await caller.until("response.done")).response.usage
+        assert usage.input_token_details.audio_tokens > 10
+        assert usage.input_tokens - usage.input_token_details.cached_tokens <= 16  # one page
+
+    talking(conversation)
+
+
 def test_each_turn_reads_only_what_is_new(talking):
     async def conversation(caller):
         await caller.update(output_modalities=["text"], max_output_tokens=12, instructions="Be kind. " * 20)

@@ -18,6 +18,8 @@ LONGEST_TURN_SECONDS = 120
 """Then a turn ends by itself: nobody's silence is awaited for ever, and no buffer grows for ever."""
 SURE_WINDOWS = 3
 """A tenth of a second of speech in a row starts a turn; a click does not."""
+PAUSE_SECONDS = 0.2
+"""A silence this long may be the end of a turn. What is heard of a turn ends here, whatever silence follows."""
 HYSTERESIS = 0.15
 """Who speaks goes on speaking until the probability is this much lower (silero-vad's own)."""
 
@@ -41,11 +43,20 @@ class Started:
 
 
 @dataclass(frozen=True)
+class Paused:
+    samples: np.ndarray
+    """(n,) at 16 kHz: the whole turn, if it ends here"""
+
+
+@dataclass(frozen=True)
 class Stopped:
     at: float
     """seconds since the first sample, the silence counted"""
     samples: np.ndarray
-    """(n,) at 16 kHz: the whole turn"""
+    """(n,) at 16 kHz: those of the last pause"""
+
+
+Event = Started | Paused | Stopped
 
 
 class Ears:
@@ -62,6 +73,7 @@ class Ears:
         self._first = 0  # from this one on
         self._unheard = np.zeros(0, np.float32)  # by the detector, less than a window
         self._sure = self._quiet = 0  # windows in a row with speech, without
+        self._paused: np.ndarray | None = None  # the turn up to the pause that goes on
 
     @property
     def seconds(self) -> float:
@@ -78,7 +90,7 @@ class Ears:
         self._unheard = np.zeros(0, np.float32)
         self.is_hearing, self._sure, self._quiet = False, 0, 0
 
-    def hear(self, samples: np.ndarray) -> Iterator[Started | Stopped]:
+    def hear(self, samples: np.ndarray) -> Iterator[Event]:
         """samples (n,) at 16 kHz"""
         if self.manners is None and self.kept_seconds + len(samples) / SAMPLE_RATE_HZ > LONGEST_TURN_SECONDS:
             raise InputError(f"the buffer holds at most {LONGEST_TURN_SECONDS} seconds; commit or clear it")
@@ -108,21 +120,28 @@ class Ears:
         """samples that the detector has heard"""
         return self.now - len(self._unheard)
 
-    def _listen(self, probability: float) -> Iterator[Started | Stopped]:
+    def _listen(self, probability: float) -> Iterator[Event]:
         """One more window."""
         manners = self.manners
         if not self.is_hearing:
             self._sure = self._sure + 1 if probability >= manners.threshold else 0
             if self._sure >= SURE_WINDOWS:
-                self.is_hearing, self._quiet = True, 0
+                self.is_hearing, self._quiet, self._paused = True, 0, None
                 prefix = round(manners.prefix_seconds * SAMPLE_RATE_HZ)
                 self._drop(self._heard - SURE_WINDOWS * WINDOW_SAMPLES - prefix)
                 yield Started(self._first / SAMPLE_RATE_HZ)
             return
         self._quiet = self._quiet + 1 if probability < manners.threshold - HYSTERESIS else 0
-        silence = math.ceil(manners.silence_seconds * SAMPLE_RATE_HZ / WINDOW_SAMPLES)
+        pause, silence = (
+            math.ceil(seconds * SAMPLE_RATE_HZ / WINDOW_SAMPLES) for seconds in (PAUSE_SECONDS, manners.silence_seconds)
+        )
+        if self._quiet == 0:
+            self._paused = None
+        elif self._quiet == min(pause, silence):
+            self._paused = self._first_samples(self._heard - self._first)
+            yield Paused(self._paused)
         if self._quiet >= silence or self._heard - self._first >= LONGEST_TURN_SECONDS * SAMPLE_RATE_HZ:
-            samples = self._first_samples(self._heard - self._first)
+            samples = self._first_samples(self._heard - self._first) if self._paused is None else self._paused
             self.is_hearing, self._sure = False, 0
             self._drop(self._heard)
             yield Stopped(self._heard / SAMPLE_RATE_HZ, samples)

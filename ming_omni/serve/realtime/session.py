@@ -17,7 +17,8 @@ import numpy as np
 from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 
-from ming_omni.converse.ears import Ears, Started, Stopped
+from ming_omni.converse import ears
+from ming_omni.converse.ears import Ears, Paused, Started, Stopped
 from ming_omni.converse.memory import (
     Content,
     Item,
@@ -32,6 +33,7 @@ from ming_omni.errors import InputError
 from ming_omni.ming import Ming
 from ming_omni.serve.door import Refused
 from ming_omni.serve.realtime import schema, views
+from ming_omni.serve.realtime.ahead import Ahead
 from ming_omni.serve.realtime.outbox import Outbox, new_id
 from ming_omni.serve.realtime.response import Reason, Response, fault
 from ming_omni.serve.realtime.setup import Setup
@@ -82,6 +84,7 @@ class Session:
         self.outbox = Outbox(send, caps.unsent_bytes, caps.stuck_seconds)
         self.memory = Memory(reader)
         self.setup = Setup(ming, able)
+        self.ahead = Ahead(ming, self.memory, user)
         self.transcribing = Transcribing(ming, self.outbox, threads, user)
         self.responses: dict[Response, asyncio.Task] = {}
         self.last: Response | None = None
@@ -120,6 +123,7 @@ class Session:
 
     async def _leave(self, tasks: list[asyncio.Task]) -> None:
         self.transcribing.cancel()
+        self.ahead.cancel()
         for response, task in self.responses.items():
             response.cancel("client_cancelled")
             task.cancel()
@@ -220,12 +224,15 @@ class Session:
     async def _hear(self, audio: str) -> None:
         self._hearing = asyncio.get_running_loop().run_in_executor(None, self._find_turns, audio)
         for event in await asyncio.shield(self._hearing):
-            if isinstance(event, Started):
-                await self._begin_turn(event)
-            else:
-                await self._end_turn(event)
+            match event:
+                case Started():
+                    await self._begin_turn(event)
+                case Paused():
+                    self._read_ahead(event)
+                case Stopped():
+                    await self._end_turn(event)
 
-    def _find_turns(self, audio: str) -> list[Started | Stopped]:
+    def _find_turns(self, audio: str) -> list[ears.Event]:
         """In a thread."""
         return list(self.ears.hear(self.inlet.push(_bytes(audio))))
 
@@ -235,6 +242,10 @@ class Session:
         self.outbox.put("input_audio_buffer.speech_started", audio_start_ms=ms, item_id=self._next_item_id)
         if self.setup.turns.interrupt_response:
             await self._interrupt("turn_detected")
+
+    def _read_ahead(self, event: Paused) -> None:
+        if self.setup.turns.create_response and self._current is None and "audio_in" in self.setup.able:
+            self.ahead.begin(event.samples, self.setup.session.instructions)
 
     async def _end_turn(self, event: Stopped) -> None:
         ms = round(1000 * event.at)
@@ -257,7 +268,7 @@ class Session:
         self.setup.require("audio_in")
         item = Item(self._next_item_id, "user")
         self._next_item_id = new_id("item")
-        item.contents.append(await run_in_threadpool(sound_content, self.reader, samples))
+        item.contents.append(await self.ahead.content(samples))
         self._remember(item)
         previous = self.memory.before(item)
         self.outbox.put("input_audio_buffer.committed", item_id=item.id, previous_item_id=previous)
