@@ -203,7 +203,9 @@ def _painting(model: str):
 @app.command()
 def speak(
     text: Annotated[str, typer.Argument(help="What to say; - speaks standard input as it arrives.")],
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="wav, flac, mp3, opus, pcm; - streams.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="wav, flac, mp3, opus, aac, pcm; - streams.")
+    ] = None,
     voice: Annotated[str | None, typer.Option(help="One of `ming voices`.")] = None,
     speed: Annotated[float, typer.Option(help="1 is the voice's own pace.")] = 1.0,
     rate: Annotated[int | None, typer.Option(help="Samples per second of the file.")] = None,

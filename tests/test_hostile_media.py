@@ -22,6 +22,9 @@ from ming_omni.serve.rules import Rules
 from tests.media import board, data_url, movie, picture_file, tone, wav
 from tests.serving import serving, until, whole_ming
 
+pytestmark = pytest.mark.skipif(
+    not Path("/proc/self/clear_refs").exists(), reason="needs Linux to tell peaks of memory"
+)
 RULES = Rules(max_body_bytes=12_000_000, body_seconds=1.0)
 
 
