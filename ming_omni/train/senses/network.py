@@ -1,8 +1,9 @@
-"""A batch of rows (B, T) and its media tokens -> losses: the thinker of `model/thinker.py` in a form made for training.
+"""A batch of rows (B, T) and its media tokens -> hidden states: the thinker of `model/thinker.py` made for training.
 
 Same parameters, same results, other trade-offs: what is frozen is bf16 and gets no gradient, attention learns through
 a low-rank addition, every token goes through all routed experts, which for a few small ones is one matrix product, and
-turns about one picture are kept apart by a mask.
+turns about one picture are kept apart by a mask. A host launches kernels more slowly than a GPU runs them, so the
+weights of all layers are made ready together, and each layer takes as few steps as it can.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ming_omni.config import MODALITIES
-from ming_omni.model.layers import rotary_tables, rotate
+from ming_omni.config import MODALITIES, ThinkerConfig
+from ming_omni.model.layers import rotary_tables
 from ming_omni.model.moe import MoE, choose_experts
-from ming_omni.model.thinker import Thinker, ThinkerLayer
+from ming_omni.model.thinker import Thinker
 
 GROUP, LARGEST_CODE = 64, 7
 """Weights of a shipped expert that share a scale, and the largest of their 4-bit codes."""
@@ -65,12 +66,93 @@ class Thought:
     """for each mixture layer: (N, E), 1 where an expert was chosen"""
 
 
-class Parts(NamedTuple):
-    """What happens to single tokens of a layer, around attention."""
+class Frozen(NamedTuple):
+    """What never changes: of all layers one after another (L, ...), or of each."""
 
-    before: Callable
-    after_dense: Callable
-    after_mixed: Callable
+    qkv: Tensor
+    """(L, O, D)"""
+    out: Tensor
+    norms: list[tuple[Tensor, Tensor]]
+    """before attention, before the MLP"""
+    head_norms: list[tuple[Tensor, Tensor] | None]
+    """of q and k"""
+    gate_up: list[Tensor]
+    """(2 I, D) of the MLP or the shared expert"""
+    down: list[Tensor]
+
+
+class Learned(NamedTuple):
+    """Of one layer with routed experts."""
+
+    gate_up: Tensor
+    """(2 E I, D)"""
+    down: Tensor
+    """(E I, D)"""
+    router: Tensor
+    """(3 E, D) fp32"""
+    bias: Tensor
+    """(3, E)"""
+
+
+class Steps:
+    """What happens to single tokens of a layer, before and after attention: tensors -> tensors, x (N, D)."""
+
+    def __init__(self, config: ThinkerConfig):
+        self.split = (config.num_attention_heads, config.num_key_value_heads, config.num_key_value_heads)
+        self.eps, self.moe, self.turned = config.rms_norm_eps, config.moe, config.rotary_dim
+
+    def before(
+        self, x: Tensor, norm: Tensor, qkv: Tensor, head_norms: tuple[Tensor, Tensor] | None, cos: Tensor, sin: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """cos, sin (N, 1, C / 2) -> q (N, H, C), k and v (N, K, C)"""
+        heads = F.linear(self.normed(x, norm), qkv).unflatten(-1, (sum(self.split), -1))
+        asking = heads[:, : sum(self.split[:2])]  # q and k turn together
+        if head_norms is not None:
+            parts = asking.split(self.split[:2], 1)
+            asking = torch.cat([self.normed(part, own) for part, own in zip(parts, head_norms, strict=True)], 1)
+        n = self.turned // 2
+        first, second, rest = asking[..., :n], asking[..., n : 2 * n], asking[..., 2 * n :]
+        turned = torch.cat([first * cos - second * sin, second * cos + first * sin], -1).to(x.dtype)
+        asking = torch.cat([turned, rest], -1) if rest.shape[-1] else turned
+        q, k = asking.split(self.split[:2], 1)
+        return q, k, heads[:, sum(self.split[:2]) :]
+
+    def dense(self, x: Tensor, mixed: Tensor, out: Tensor, norm: Tensor, gate_up: Tensor, down: Tensor) -> Tensor:
+        """A layer without routed experts, or with them left out."""
+        x = x + F.linear(mixed, out)
+        return x + F.linear(gated(F.linear(self.normed(x, norm), gate_up)), down)
+
+    def mixture(
+        self,
+        x: Tensor,
+        mixed: Tensor,
+        out: Tensor,
+        norm: Tensor,
+        gate_up: Tensor,
+        down: Tensor,
+        learned: Learned,
+        is_one: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """-> x, the router's logits (N, E), and 1 for each chosen expert (N, E)"""
+        x = x + F.linear(mixed, out)
+        normed = self.normed(x, norm)
+        every = F.linear(normed.float(), learned.router).unflatten(-1, learned.bias.shape)  # (N, 3, E)
+        logits = (every * is_one[..., None]).sum(1)
+        weights, ids = choose_experts(logits, is_one @ learned.bias, self.moe)
+        share = torch.zeros_like(logits).scatter(1, ids, weights)  # (N, E)
+        inner = gated(F.linear(normed, learned.gate_up)).unflatten(-1, (share.shape[1], -1))  # (N, E, I)
+        routed = (inner * share.to(x.dtype)[..., None]).flatten(1) @ learned.down
+        shared = F.linear(gated(F.linear(normed, gate_up)), down)
+        return x + routed + shared, logits, (share.detach() > 0).float()
+
+    def normed(self, x: Tensor, weight: Tensor) -> Tensor:
+        return F.rms_norm(x, weight.shape, weight, self.eps)
+
+
+def gated(both: Tensor) -> Tensor:
+    """Gate and up (N, 2 I) -> (N, I)"""
+    gate, up = both.chunk(2, -1)
+    return F.silu(gate) * up
 
 
 class Network(nn.Module):
@@ -81,11 +163,14 @@ class Network(nn.Module):
         for i, layer in enumerate(thinker.layers):
             self.low_rank[f"{i}_qkv"] = LowRank(layer.attention.qkv, rank)
             self.low_rank[f"{i}_out"] = LowRank(layer.attention.out, rank)
-        self.parts = PLAIN
+        self.plain = Steps(thinker.config)
+        self.steps: Steps | Compiled = self.plain
+        self._frozen: dict[tuple, Frozen] = {}
 
     def compile(self) -> None:
         """Fuse what happens to single tokens; its shapes are the same in every batch, whatever B and T."""
-        self.parts = Parts(*(torch.compile(part, dynamic=False, fullgraph=True) for part in PLAIN))
+        options = {"dynamic": False, "fullgraph": True}
+        self.steps = Compiled(*(torch.compile(getattr(self.plain, name), **options) for name in Compiled._fields))
 
     def embed(self, rows: Rows, media: Tensor | None) -> Tensor:
         """Ids, and media tokens (B, M, D) where the source says so -> (N, D)."""
@@ -103,35 +188,89 @@ class Network(nn.Module):
 
     def forward(self, rows: Rows, media: Tensor | None = None, *, is_base: bool = False) -> Thought:
         """is_base: as the thinker was before training, without low-rank additions and routed experts."""
-        config = self.thinker.config
         x = self.embed(rows, media)
+        steps = self.plain
         if torch.is_grad_enabled():
-            parts = self.parts
+            steps = self.steps
             x = x.requires_grad_()  # also where no medium is: one compiled form for all batches
-        else:
-            parts = PLAIN
-        num_rows, length = rows.ids.shape
-        cos, sin = rotary_tables(config, rows.places, x.dtype)
-        rotary = cos.flatten(0, 1), sin.flatten(0, 1)  # (N, C / 2)
+        shape = tuple(rows.ids.shape)
+        cos, sin = (t.flatten(0, 1)[:, None] for t in rotary_tables(self.thinker.config, rows.places, x.dtype))
         mask = None if rows.segment is None else seen(rows.segment, x.dtype)
         is_one = one_hot(rows.modality.flatten())  # (N, 3)
+        frozen = self.frozen()
+        qkvs, outs = self.attention(frozen, is_base)
+        learned = iter([] if is_base else self.learned(x.dtype))
         logits, chosen = [], []
         for i, layer in enumerate(self.thinker.layers):
-            add = (
-                (None, None) if is_base else (self.low_rank[f"{i}_qkv"].product(), self.low_rank[f"{i}_out"].product())
-            )
-            q, k, v = parts.before(layer, x, rotary, add[0])
-            mixed = attend(q, k, v, (num_rows, length), mask)
+            norm, mlp_norm = frozen.norms[i]
+            q, k, v = steps.before(x, norm, qkvs[i], frozen.head_norms[i], cos, sin)
+            after = x, attend(q, k, v, shape, mask), outs[i], mlp_norm, frozen.gate_up[i], frozen.down[i]
             if is_base or not isinstance(layer.mlp, MoE):
-                x = parts.after_dense(layer, x, mixed, add[1])
+                x = steps.dense(*after)
             else:
-                x, layer_logits, layer_chosen = parts.after_mixed(layer, x, mixed, add[1], is_one)
+                x, layer_logits, layer_chosen = steps.mixture(*after, next(learned), is_one)
                 logits.append(layer_logits)
                 chosen.append(layer_chosen)
         return Thought(self.thinker.norm(x), logits, chosen)
 
     def logits(self, hidden: Tensor) -> Tensor:
         return self.thinker.logits(hidden)
+
+    def frozen(self) -> Frozen:
+        """Laid out once for each place and type that the thinker has been moved to."""
+        weight = self.thinker.embedding.weight
+        key = weight.device, weight.dtype
+        if key not in self._frozen:
+            layers = self.thinker.layers
+            mlps = [layer.mlp.shared if isinstance(layer.mlp, MoE) else layer.mlp for layer in layers]
+            has_norms = self.thinker.config.use_qk_norm
+            self._frozen = {
+                key: Frozen(
+                    torch.stack([layer.attention.qkv.weight.data for layer in layers]),
+                    torch.stack([layer.attention.out.weight.data for layer in layers]),
+                    [(layer.attention_norm.weight.data, layer.mlp_norm.weight.data) for layer in layers],
+                    [
+                        (layer.attention.q_norm.weight.data, layer.attention.k_norm.weight.data) if has_norms else None
+                        for layer in layers
+                    ],
+                    [torch.cat([mlp.gate.weight.data, mlp.up.weight.data]) for mlp in mlps],
+                    [mlp.down.weight.data for mlp in mlps],
+                )
+            }
+        return self._frozen[key]
+
+    def attention(self, frozen: Frozen, is_base: bool) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """qkv and out of every layer, additions included."""
+        if is_base:
+            return frozen.qkv.unbind(), frozen.out.unbind()
+        found = []
+        for name, weight in (("qkv", frozen.qkv), ("out", frozen.out)):
+            added = [self.low_rank[f"{i}_{name}"] for i in range(len(weight))]
+            product = torch.bmm(torch.stack([own.b for own in added]), torch.stack([own.a for own in added]))
+            found.append((weight + product.to(weight.dtype)).unbind())
+        return found[0], found[1]
+
+    def learned(self, dtype: torch.dtype) -> list[Learned]:
+        """Routed experts and routers of every layer that has some."""
+        mixtures = [layer.mlp for layer in self.thinker.layers if isinstance(layer.mlp, MoE)]
+        gate, up, down = (
+            shipped(torch.stack([getattr(moe.experts, name) for moe in mixtures])).to(dtype)  # (L, E, ., .)
+            for name in ("gate", "up", "down")
+        )
+        gate_up = torch.cat([gate.flatten(1, 2), up.flatten(1, 2)], 1)
+        down = down.transpose(2, 3).flatten(1, 2)
+        routers = [moe.routers[name] for moe in mixtures for name in MODALITIES]
+        router = torch.stack([own.weight for own in routers]).unflatten(0, (-1, len(MODALITIES))).flatten(1, 2)
+        bias = torch.stack([own.bias.data for own in routers]).unflatten(0, (-1, len(MODALITIES)))
+        return [Learned(*own) for own in zip(gate_up, down, router, bias, strict=True)]
+
+
+class Compiled(NamedTuple):
+    """The steps of a layer, compiled."""
+
+    before: Callable
+    dense: Callable
+    mixture: Callable
 
 
 def one_hot(modality: Tensor) -> Tensor:
@@ -152,58 +291,13 @@ def attend(q: Tensor, k: Tensor, v: Tensor, shape: tuple[int, int], mask: Tensor
     """q (N, H, C), k and v (N, K, C) of rows (B, T) -> (N, H C). Rows are filled up on the right: causal is enough."""
     q, k, v = (x.unflatten(0, shape).transpose(1, 2) for x in (q, k, v))  # (B, H, T, C)
     num_shared = q.shape[1] // k.shape[1]
-    k, v = k.repeat_interleave(num_shared, 1), v.repeat_interleave(num_shared, 1)
-    if mask is not None:
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask.expand(-1, q.shape[1], -1, -1))
+    if mask is None:
+        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=num_shared > 1)
     else:
-        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        # With a mask no fused kernel shares heads.
+        k, v = (x[:, :, None].expand(-1, -1, num_shared, -1, -1).flatten(1, 2) for x in (k, v))
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask.expand(-1, q.shape[1], -1, -1))
     return mixed.transpose(1, 2).flatten(2).flatten(0, 1)
-
-
-# What happens to single tokens: x (N, D).
-
-
-def before_attention(
-    layer: ThinkerLayer, x: Tensor, rotary: tuple[Tensor, Tensor], add: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor]:
-    """-> q (N, H, C), k and v (N, K, C)"""
-    attention = layer.attention
-    qkv = linear(layer.attention_norm(x), attention.qkv.weight, add)
-    q, k, v = qkv.unflatten(-1, (sum(attention.split), -1)).split(attention.split, 1)
-    q, k = attention.q_norm(q), attention.k_norm(k)
-    # `rotate` wants heads before tokens; here every token is a row of its own.
-    cos, sin = rotary[0][:, None], rotary[1][:, None]  # (N, 1, C / 2)
-    return rotate(q[:, :, None], cos, sin)[:, :, 0], rotate(k[:, :, None], cos, sin)[:, :, 0], v
-
-
-def after_attention_dense(layer: ThinkerLayer, x: Tensor, mixed: Tensor, add: Tensor | None) -> Tensor:
-    """A layer without routed experts, or with them left out."""
-    x = x + linear(mixed, layer.attention.out.weight, add)
-    mlp = layer.mlp.shared if isinstance(layer.mlp, MoE) else layer.mlp
-    return x + mlp(layer.mlp_norm(x))
-
-
-def after_attention_mixed(
-    layer: ThinkerLayer, x: Tensor, mixed: Tensor, add: Tensor | None, is_one: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """-> x, the router's logits (N, E), and 1 for each chosen expert (N, E)"""
-    moe = layer.mlp
-    x = x + linear(mixed, layer.attention.out.weight, add)
-    normed = layer.mlp_norm(x)
-    weight = torch.stack([moe.routers[name].weight for name in MODALITIES])  # (3, E, D)
-    bias = torch.stack([moe.routers[name].bias for name in MODALITIES])
-    every = F.linear(normed.float(), weight.flatten(0, 1)).unflatten(-1, weight.shape[:2])  # (N, 3, E)
-    logits = (every * is_one[..., None]).sum(1)
-    weights, ids = choose_experts(logits, is_one @ bias, moe.config)
-    share = torch.zeros_like(logits).scatter(1, ids, weights)  # (N, E)
-    chosen = torch.zeros_like(logits).scatter(1, ids, 1.0)
-    gate, up, down = (shipped(w).to(x.dtype) for w in (moe.experts.gate, moe.experts.up, moe.experts.down))
-    inner = F.silu(F.linear(normed, gate.flatten(0, 1))) * F.linear(normed, up.flatten(0, 1))  # (N, E I)
-    inner = inner.unflatten(-1, (len(gate), -1)) * share.to(x.dtype)[..., None]
-    routed = inner.flatten(1) @ down.transpose(1, 2).flatten(0, 1)  # (N, D)
-    if moe.shared is not None:
-        routed = routed + moe.shared(normed)
-    return x + routed, logits, chosen
 
 
 def shipped(weight: Tensor) -> Tensor:
@@ -215,10 +309,3 @@ def shipped(weight: Tensor) -> Tensor:
     scale = (groups.abs().amax(-1, keepdim=True) / LARGEST_CODE).half().float()
     codes = (groups / scale.clamp(min=torch.finfo(torch.half).tiny)).round().clamp(-LARGEST_CODE - 1, LARGEST_CODE)
     return weight + ((codes * scale).flatten(-2) - weight.detach())
-
-
-def linear(x: Tensor, weight: Tensor, add: Tensor | None) -> Tensor:
-    return F.linear(x, weight.to(x.dtype) if add is None else weight.to(x.dtype) + add.to(x.dtype))
-
-
-PLAIN = Parts(before_attention, after_attention_dense, after_attention_mixed)
