@@ -2,7 +2,11 @@
 
 import io
 import json
+import subprocess
+import sys
 import tarfile
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -247,6 +251,55 @@ def test_shards_are_whole_or_absent_and_never_made_twice(tmp_path):
     assert paths[0].read_bytes() == before + b"kept"
     assert list(shards.read_shard(paths[1])) == list(numbered(1))
     assert not list(tmp_path.glob("*.part"))
+
+
+MAKER = """
+import sys, time
+from pathlib import Path
+from ming_omni.data.shards import make_shards
+
+def make(number):
+    if number:  # the first is made, the others take for ever
+        Path(sys.argv[1], f"at-work-{number}").write_text(str(__import__("os").getpid()))
+        time.sleep(600)
+    yield "0", {"json": b"{}"}
+
+if __name__ == "__main__":
+    make_shards(Path(sys.argv[1]), 3, make, 2)
+"""
+
+
+def test_a_killed_command_leaves_whole_shards_and_no_process_behind(tmp_path):
+    program = tmp_path / "maker.py"
+    program.write_text(MAKER)
+    running = subprocess.Popen([sys.executable, program, tmp_path], cwd=Path(__file__).parent.parent)
+    marks = [tmp_path / f"at-work-{number}" for number in (1, 2)]
+    wait_until(lambda: all(mark.exists() and mark.read_text() for mark in marks) and any(tmp_path.glob("*.tar")))
+    workers = [int(mark.read_text()) for mark in marks]
+    running.kill()
+    running.wait()
+    wait_until(lambda: not any(is_alive(worker) for worker in workers))
+    assert [path.name for path in tmp_path.glob("*.tar")] == ["shard-00000.tar"]
+    assert list(shards.read_shard(tmp_path / "shard-00000.tar")) == [("0", {"json": b"{}"})]
+    assert list(tmp_path.glob("*.part"))
+    shards.make_shards(tmp_path, 3, numbered)
+    assert not list(tmp_path.glob("*.part"))
+
+
+def wait_until(is_so, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < end, "it never came to pass"
+        time.sleep(0.1)
+
+
+def is_alive(process: int) -> bool:
+    """A zombie that nobody has buried yet is dead."""
+    status = Path(f"/proc/{process}/stat")
+    try:
+        return status.read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def test_a_failing_shard_leaves_nothing_behind_that_looks_finished(tmp_path):

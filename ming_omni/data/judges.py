@@ -31,6 +31,7 @@ from ming_omni.data.names import COLOURS
 from ming_omni.data.pictures import draw, example
 from ming_omni.data.render import Rendered
 from ming_omni.data.scenes import pick
+from ming_omni.data.shards import worker
 from ming_omni.data.splits import generator
 
 COLOUR_NAMES = (*COLOURS, None)
@@ -194,7 +195,6 @@ def plan(bank: Path, styles: tuple[str, ...], seed: int, start: int, count: int)
 
 @cache
 def _stock(bank: Path, styles: tuple[str, ...]) -> Stock:
-    torch.set_num_threads(1)
     return stock(Bank(bank), "train", styles)
 
 
@@ -205,7 +205,7 @@ def plans(
     if workers <= 1:
         yield from (plan(bank, styles, seed, step * batch, batch) for step in range(steps))
         return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=worker) as pool:
         waiting = []
         try:
             for step in range(steps):

@@ -6,11 +6,13 @@ import io
 import json
 import os
 import tarfile
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 Sample = tuple[str, dict[str, bytes]]
@@ -29,6 +31,7 @@ def make_shards(
     deadline   no shard is begun after it, on the clock of time.monotonic
     """
     folder.mkdir(parents=True, exist_ok=True)
+    sweep(folder)
     paths = [folder / f"shard-{number:05}.tar" for number in range(count)]
     missing = [number for number, path in enumerate(paths) if not path.exists()]
     if workers <= 1:
@@ -36,15 +39,28 @@ def make_shards(
             _make_one(paths[number], number, make, deadline)
     else:
         # A fresh interpreter for each worker: torch's threads do not survive a fork.
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
+        with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=worker) as pool:
             list(pool.map(partial(_make_one, make=make, deadline=deadline), [paths[n] for n in missing], missing))
     return paths
 
 
-def _one_thread() -> None:
+def sweep(folder: Path) -> None:
+    """Remove what a killed run had begun; a folder belongs to one run at a time."""
+    for part in folder.glob("shard-*.part"):
+        part.unlink(missing_ok=True)
+
+
+def worker() -> None:
+    """How a process of a pool begins: one thread of torch's, and one that ends it when whoever began it is killed."""
     import torch
 
     torch.set_num_threads(1)
+    threading.Thread(target=_end_with, args=(parent_process(),), daemon=True).start()
+
+
+def _end_with(process: BaseProcess) -> None:
+    process.join()
+    os._exit(1)
 
 
 def _make_one(path: Path, number: int, make: Callable[[int], Iterable[Sample]], deadline: float) -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ming_omni.data.shards import Sample, as_json, make_shards, read_shard, write_shard
+from ming_omni.data.shards import Sample, as_json, make_shards, read_shard, sweep, worker, write_shard
 from ming_omni.data.speech import Clip, read_plan
 from ming_omni.data.teacher import Teacher
 
@@ -52,6 +52,7 @@ def speak_plan(
     seconds   no new work is begun after that long
     """
     deadline = time.monotonic() + seconds
+    sweep(folder)
     clips = read_plan(folder / "plan.jsonl")
     if device == "cpu":
         make_shards(folder, num_shards(clips), partial(speak_shard, folder, teacher, codec), workers, deadline)
@@ -70,7 +71,7 @@ def _speak_on_gpu(folder: Path, clips: list[Clip], voice: Teacher, codec: str, w
     """One block is compressed and written while the next is spoken."""
     missing = [n for n in range(num_shards(clips)) if not _path(folder, n).exists()]
     waiting: list[tuple[list[int], list[Spoken]]] = []
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=worker) as pool:
         for start in range(0, len(missing), SHARDS_AT_ONCE):
             if time.monotonic() > deadline:
                 break
