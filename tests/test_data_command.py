@@ -61,6 +61,7 @@ def test_sheets_show_every_kind_even_without_a_chinese_font(bank, tmp_path, monk
         ({"split": "all"}, "choose train, dev or test"),
         ({"bank": Path("/nowhere/bank")}, "ming data sprites"),
         ({"kind": "speech", "codec": "mp3"}, "choose flac, opus"),
+        ({"kind": "engines", "codec": "mp3"}, "choose flac, opus"),
     ],
 )
 def test_a_wrong_word_is_answered_with_the_right_ones(change, message, tmp_path):
@@ -81,6 +82,9 @@ def test_every_kind_is_made_from_the_real_packages(tmp_path):
     assert all(path.stat().st_size < 48e6 for path in (tmp_path / "teacher").iterdir())
     speech = {"count": 4, "workers": 1, "teacher": tmp_path / "teacher", "packages_folder": cache}
     assert data_command("speech", tmp_path / "speech", **speech)["counts"]["hours"] > 0.001
+    engines = data_command("engines", tmp_path / "engines", count=8, workers=1, packages_folder=cache)
+    assert {source["name"] for source in engines["sources"]} >= {"flite", "hsg"}  # a tool is no source
+    assert "espeak-ng" not in {source["name"] for source in engines["sources"]}
     assert data_command("text", tmp_path / "text", packages_folder=cache)["counts"]["packaged"] > 500
     assert set(KINDS) >= {"scenes", "judges"}
     manifest = data_command("scenes", tmp_path / "scenes", count=12, workers=1, bank=bank)

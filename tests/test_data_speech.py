@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from ming_omni.data import dialogue, parcels, sentences, shards, speaking, speech
+from ming_omni.data import dialogue, engines, parcels, sentences, shards, speaking, speech
 from ming_omni.data.accents import ACCENTS, BY_NAME, dialect_readings, dialect_text, num_changes
 from ming_omni.data.augment import Treatment, add_noise, add_room, augment, change_speed, pad_rows, telephone, treatment
 from ming_omni.data.blind import transcript_prior
@@ -147,6 +147,16 @@ def test_voices_and_mixtures_stay_in_their_split_and_language():
                 heard[split] |= set(mixed)
     assert heard["test"] == {"af_nova", "am_puck", "bf_lily", "zf_xiaoyi", "zm_yunxia"}
     assert not leaks(heard["train"], heard["test"])
+
+
+def test_other_engines_speak_voices_of_their_split_and_say_what_they_are_for(packages):
+    drafts = {split: [engines.draft(split, 0, i, packages[split]) for i in range(60)] for split in packages}
+    assert not leaks(engines.VOICES["train"], (*engines.VOICES["test"], *engines.VOICES["dev"]))
+    for split, found in drafts.items():
+        assert {about["speaker"] for about in found} == set(engines.VOICES[split])
+        assert all(about["purpose"] == "recognition" and about["language"] == "en" for about in found)
+        assert all(about["spoken"] and not about["spoken"].startswith("-") for about in found)
+    assert not leaks(*({about["text"] for about in found} for found in drafts.values()))
 
 
 # Phonemes

@@ -3,7 +3,8 @@
 sprites   the bank that scenes are drawn from          teacher   the speech teacher's weights and voices
 scenes    drawn pictures with labels, in shards        plan      sentences to be spoken, JSON lines
 text      dialogue, JSON lines                         speech    spoken sentences, in shards
-judges    the detector that scores generated pictures  sheet     contact sheets of every kind of scene
+judges    the detector that scores generated pictures  engines   the same by other programs, for recognition alone
+sheet     contact sheets of every kind of scene
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ def data_command(
     is_speech = kind in ("plan", "speech")
     if split not in ("train", "dev", "test", *(["all"] if is_speech else [])):
         raise InputError(f"there is no split called {split}; choose train, dev or test{', or all' * is_speech}")
-    if kind == "speech" and codec not in (codecs := ("flac", "opus")):
+    if kind in ("speech", "engines") and codec not in (codecs := ("flac", "opus")):
         raise InputError(f"there is no codec called {codec}; choose {', '.join(codecs)}")
     output = Path(output)
     output.mkdir(parents=True, exist_ok=True)
@@ -76,6 +77,8 @@ def data_command(
         if kind == "speech":
             return _speech(output, seed, split, workers, device, teacher, codec, seconds)
         return json.loads((output / "plan.json").read_text())
+    if kind == "engines":
+        return _engines(output, seed, count, split, workers, codec, packages_folder)
     bank = bank or _made("sprites", packages_folder) / "sprites.safetensors"
     if kind == "sheet":
         return _sheets(output, seed, min(count, SHEET_EXAMPLES), split, bank, packages_folder)
@@ -84,7 +87,7 @@ def data_command(
     return _scenes(output, seed, count, split, workers, device, bank)
 
 
-KINDS = ("sprites", "teacher", "scenes", "plan", "speech", "text", "judges", "sheet")
+KINDS = ("sprites", "teacher", "scenes", "plan", "speech", "engines", "text", "judges", "sheet")
 
 
 def _same_request(output: Path, request: dict) -> None:
@@ -230,6 +233,19 @@ def _speech(
     total = speaking.seconds_of(shards)
     counts = {"shards": len(shards), "of": speaking.num_shards(clips), "hours": round(total / 3600, 3), "split": split}
     return _manifest(output, "speech", seed, counts, [output / "plan.json", teacher / "manifest.json"], shards)
+
+
+def _engines(
+    output: Path, seed: int, count: int, split: str, workers: int, codec: str, packages_folder: Path | None
+) -> dict:
+    from ming_omni.data import engines, speaking
+
+    make = partial(engines.speak_shard, split, seed, count, codec, packages_folder)
+    shards = make_shards(output, -(-count // speaking.CLIPS_PER_SHARD), make, workers)
+    speaking.write_index(output, shards)
+    named = (*packages.FLITE, *packages.ESPEAK, *packages.SENTENCES)
+    counts = {"clips": count, "hours": round(speaking.seconds_of(shards) / 3600, 3), "split": split}
+    return packages.write_manifest(output, "engines", seed, counts, packages.fetch_all(named, packages_folder), shards)
 
 
 def _text(output: Path, seed: int, count: int, packages_folder: Path | None, ask: Callable[[str], str] | None) -> dict:

