@@ -95,7 +95,8 @@ def test_turns_about_a_scene_agree_with_it_and_do_not_favour_an_answer(pictures)
 def test_lists_thin_their_own_name_and_mislead_where_none_is_said(sets):
     chosen = settings(sets)
     _, clips = sounds.load(chosen_folders(chosen), folder_of(chosen) / "cache", 0, "train")
-    maker = bench.make_sounds(chosen, clips)
+    maker = bench.make_sounds(chosen, folder_of(chosen) / "cache")
+    assert maker.clips == clips
     named = next(clip for clip in clips if clip.name)
     plain = next(clip for clip in clips if not clip.name)
     numbers = checks.generator(0, "lists")

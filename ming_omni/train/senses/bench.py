@@ -56,7 +56,10 @@ def make_pictures(settings: Settings, kind: str, split: str = "train") -> Pictur
     return Pictures(materials, load_writer(settings.model), settings.pictures, kind, settings.tokens, settings.seed)
 
 
-def make_sounds(settings: Settings, clips: list[sounds.Clip]) -> sounds.Sounds:
+def make_sounds(settings: Settings, cache: Path) -> sounds.Sounds:
+    """From what has been decoded: handing over a list of all clips would keep whoever starts a worker waiting."""
+    folders = [Path(folder) for folder in settings.speech.folders]
+    clips = sounds.clips(sounds.decoded(folders, cache, 0), "train")
     return sounds.Sounds(clips, load_writer(settings.model), settings.speech, settings.tokens, settings.seed)
 
 
@@ -171,7 +174,7 @@ def build(settings: Settings, output: Path, team: Team, device: torch.device) ->
     makers = {
         "pictures": partial(make_pictures, settings, "pictures"),
         "films": partial(make_pictures, settings, "films"),
-        "speech": partial(make_sounds, settings, clips),
+        "speech": partial(make_sounds, settings, cache),
         "texts": partial(make_texts, settings),
     }
     makers = {kind: make for kind, make in makers.items() if getattr(settings.mixture, kind)}

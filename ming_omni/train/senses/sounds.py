@@ -61,13 +61,17 @@ class Clip:
 
 def load(folders: Sequence[Path], cache: Path, workers: int, split: str) -> tuple[np.ndarray, list[Clip]]:
     """What the folders' shards hold: all samples (n,) int16, one after another, and the clips of that split."""
-    parts, clips, start = [], [], 0
-    for path in decoded(folders, cache, workers):
-        samples = np.load(path.with_suffix(".npy"), mmap_mode="r")
-        clips += [_clip(about, start) for about in lines(path, split)]
-        parts.append(samples)
-        start += len(samples)
-    return np.concatenate(parts), clips
+    paths = decoded(folders, cache, workers)
+    return np.concatenate([np.load(path.with_suffix(".npy"), mmap_mode="r") for path in paths]), clips(paths, split)
+
+
+def clips(paths: Sequence[Path], split: str) -> list[Clip]:
+    """Those of the split, whose samples lie one decoded shard after another."""
+    found, start = [], 0
+    for path in paths:
+        found += [_clip(about, start) for about in lines(path, split)]
+        start += len(np.load(path.with_suffix(".npy"), mmap_mode="r"))
+    return found
 
 
 def choose(folders: Sequence[Path], cache: Path, split: str, wanted: int) -> Iterator[tuple[Clip, np.ndarray]]:
