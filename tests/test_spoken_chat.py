@@ -12,7 +12,7 @@ from ming_omni.serve import spoken
 from tests.serving import serving, until, whole_ming
 from tests.test_server import slow_request
 
-ASKED = {"model": "tiny", "messages": [{"role": "user", "content": "tell me more"}], "max_tokens": 120, "seed": 1}
+ASKED = {"model": "tiny", "messages": [{"role": "user", "content": "tell me more"}], "max_tokens": 48, "seed": 1}
 SPOKEN = {"modalities": ["text", "audio"], "audio": {"voice": "default", "format": "pcm16"}}
 
 
@@ -39,8 +39,8 @@ def test_a_spoken_answer_is_the_written_one_with_sound(client, written):
     message = answer.choices[0].message
     assert message.content is None and message.audio.transcript == written
     samples, rate_hz = soundfile.read(io.BytesIO(base64.b64decode(message.audio.data)))
-    assert rate_hz == 16_000 and len(samples) > rate_hz / 2
-    assert message.audio.expires_at > answer.created and answer.usage.completion_tokens == 120
+    assert rate_hz == 16_000 and len(samples) > rate_hz / 8
+    assert message.audio.expires_at > answer.created and answer.usage.completion_tokens == 48
 
 
 def streamed(client, **options) -> list:
@@ -56,12 +56,12 @@ def test_a_streamed_answer_brings_words_and_then_their_sound(client, written):
     assert len(sounds) > 3 and words[0] < sounds[0]
     assert len({piece.id for piece in pieces}) == 1 and pieces[-1].expires_at > chunks[0].created
     assert [chunk.choices[0].finish_reason for chunk in chunks][-1] == "length"
-    assert sum(len(base64.b64decode(pieces[i].data)) for i in sounds) > 24_000
+    assert sum(len(base64.b64decode(pieces[i].data)) for i in sounds) > 8_000
 
 
 def test_speech_begins_before_the_answer_is_written(client):
     """This answer has a full stop early on: what stands before it is heard while the rest is written."""
-    chunks = streamed(client, max_tokens=400, temperature=1.0, seed=16)
+    chunks = streamed(client, max_tokens=150, temperature=1.0, seed=16)
     pieces = [chunk.choices[0].delta.audio for chunk in chunks]
     first_sound = next(i for i, piece in enumerate(pieces) if piece.data)
     assert any(piece.transcript for piece in pieces[first_sound:])
