@@ -87,7 +87,7 @@ class Caller:
         kinds = [event.type for event in self.events]
         return [kind for i, kind in enumerate(kinds) if not kind.endswith(".delta") or kinds.index(kind) == i]
 
-    async def until(self, kind: str, count: int = 1, timeout_seconds: float = 20.0) -> Any:
+    async def until(self, kind: str, count: int = 1, timeout_seconds: float = 60.0) -> Any:
         """The count-th event of a type."""
         async with self._changed, asyncio.timeout(timeout_seconds):
             await self._changed.wait_for(lambda: len(self.all(kind)) >= count)
@@ -126,7 +126,7 @@ class Caller:
     async def closed(self) -> int:
         """The code that the server ends the connection with."""
         with suppress(websockets.ConnectionClosed):
-            await asyncio.wait_for(self.reading, 20)
+            await asyncio.wait_for(self.reading, 60)
         return self.connection._connection.close_code
 
     def heard(self, item_id: str) -> np.ndarray:
