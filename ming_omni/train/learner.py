@@ -128,12 +128,12 @@ class Learner(nn.Module):
         noises = noise(batch.seeds, latents.shape[1:], torch.float32).to(latents)
         texts = batch.texts if batch.texts is not None and painter.glyphs is not None else [""] * batch.count
 
-        def cost(rows: list[int], texts: list[str] | None) -> Tensor:
+        def cost(rows: list[int], letters: list[str] | None) -> Tensor:
             """The sum over pictures that all have letters to draw, or none: the network never sees gaps."""
             extra = {"reference": reference, "weight": weight}
             extra = {name: None if value is None else value[rows] for name, value in extra.items()}
             loss = painter(
-                states[rows], latents[rows], sigma[rows], noises[rows], texts=texts, keep=keep[rows], **extra
+                states[rows], latents[rows], sigma[rows], noises[rows], texts=letters, keep=keep[rows], **extra
             )
             return len(rows) * loss
 
