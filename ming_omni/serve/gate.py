@@ -64,7 +64,7 @@ class Gate:
             nonlocal status
             if message["type"] in ("http.response.start", "websocket.accept"):
                 message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id.encode())]
-            status = message.get("status", status)
+            status = 101 if message["type"] == "websocket.accept" else message.get("status", status)
             await send(message)
 
         who, refusal = self._check(scope, headers)
