@@ -37,8 +37,7 @@ def pictures(sets):
 
 
 def rows_of(batch) -> Rows:
-    _, rows, *_ = on_device(batch, torch.device("cpu"), None, 0)
-    return rows
+    return on_device(batch, torch.device("cpu"), None, 0).rows
 
 
 def test_every_turn_stands_where_it_would_stand_alone(pictures):
@@ -61,12 +60,24 @@ def test_a_turn_is_answered_as_if_it_had_been_asked_alone(pictures):
     said = [writer.turn("What is it?", "a dog"), writer.turn("How many are there?", "two")]
     together_row = writer.with_turns(pictures.beginning, said, 10_000)
     media = torch.randn(1, max(together_row.source) + 1, writer.config.hidden_size)
-    both = network(rows_of(collate("pictures", [together_row], len(together_row) + 5, 0, 1)), media).hidden
+    both = network((rows_of(collate("pictures", [together_row], len(together_row) + 5, 0, 1)), media)).hidden
     for number, turn in enumerate(said, 1):
         alone_row = writer.with_turns(pictures.beginning, [turn], 10_000)
-        alone = network(rows_of(collate("pictures", [alone_row], len(alone_row), 0, 1)), media).hidden
+        alone = network((rows_of(collate("pictures", [alone_row], len(alone_row), 0, 1)), media)).hidden
         kept = [i for i, segment in enumerate(together_row.segment) if segment in (0, number)]
         assert_close(both[kept], alone, atol=1e-5, rtol=1e-4)
+
+
+def test_kinds_read_together_are_read_as_if_alone(pictures):
+    torch.manual_seed(0)
+    writer, network = pictures.writer, Network(Thinker(pictures.writer.config), 4)
+    row = writer.with_turns(pictures.beginning, [writer.turn("What is it?", "a dog")], 10_000)
+    seen = rows_of(collate("pictures", [row], len(row) + 3, 0, 1)), torch.randn(1, 200, writer.config.hidden_size)
+    chats = [writer.chat("Hello?", "Yes."), writer.chat("And?", "No, thank you.")]
+    said = rows_of(collate("texts", chats, 400, 0, 2)), None
+    both = network(seen, said)
+    assert_close(both.hidden[: len(row) + 3], network(seen).hidden, atol=1e-5, rtol=1e-4)
+    assert_close(both.hidden[len(row) + 3 :], network(said).hidden, atol=1e-5, rtol=1e-4)
 
 
 def test_targets_are_the_answers_and_the_mark_that_ends_them(pictures):
@@ -169,7 +180,8 @@ def test_the_command_checks_trains_stops_goes_on_and_travels(sets, tmp_path, cap
     rows = [json.loads(line) for line in (pieces / "log.jsonl").read_text().splitlines()]
     steps = [row for row in rows if "gradient_norm" in row]
     assert len(steps) == second["step"] and not any(row["skipped"] for row in steps)
-    assert {"pictures", "speech", "films", "texts", "speech/letters", "pictures/thing"} <= steps[0].keys()
+    assert {"pictures", "speech", "films", "speech/letters", "pictures/thing"} <= steps[0].keys()
+    assert any("texts/likeness" in row for row in steps)
     assert {"look/perplexity", "look/how_many", "look/film order", "look/English/errors"} <= rows[-1].keys()
     plots.main([str(pieces / "log.jsonl"), "--output", str(tmp_path / "curves.png")])
     assert (tmp_path / "curves.png").stat().st_size > 1000
@@ -188,13 +200,13 @@ def test_the_command_checks_trains_stops_goes_on_and_travels(sets, tmp_path, cap
 
 
 def test_a_gradient_that_is_not_finite_changes_nothing(sets, tmp_path):
-    chosen = settings([*sets, "mixture={pictures=0, films=0, speech=1, texts=0}"])
+    chosen = settings([*sets, "always=['speech']", "in_turn=[]"])
     table = bench.build(chosen, tmp_path, together.Team(), torch.device("cpu"))
     optimizer = run.make_optimizer(table)
     table.start_feed(1)
     batch = on_device(table.feed.next("speech"), table.device, table.store, table.num_mel_bins)
     before = {name: value.clone() for name, value in table.learner.named_parameters()}
-    batch[-1]["features"][0, 0, 0] = float("nan")
+    batch.media["features"][0, 0, 0] = float("nan")
     losses = run.step(table, optimizer, [batch])
     assert losses["skipped"] == 1
     for name, value in table.learner.named_parameters():
@@ -209,7 +221,7 @@ def test_two_processes_learn_as_one(sets, tmp_path):
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", port]
     command += ["-m", "ming_omni.train.senses.run", "nano_understanding", "--output", str(tmp_path / "run")]
     command += ["--pieces", str(tmp_path / "pieces")]
-    few = [*sets, "mixture={pictures=0, films=0, speech=1, texts=1}"]
+    few = [*sets, "always=['speech']", "in_turn=['texts']"]
     command += [word for pair in (("--set", name) for name in few) for word in pair]
     ended = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert ended.returncode == 0, ended.stderr[-2000:]

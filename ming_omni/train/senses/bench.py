@@ -53,20 +53,22 @@ def load_writer(name: str) -> Writer:
 
 def make_pictures(settings: Settings, kind: str, split: str = "train") -> Pictures:
     materials = stock(Bank(settings.pictures.bank), split)
-    return Pictures(materials, load_writer(settings.model), settings.pictures, kind, settings.tokens, settings.seed)
+    return Pictures(
+        materials, load_writer(settings.model), settings.pictures, kind, settings.tokens[kind], settings.seed
+    )
 
 
 def make_sounds(settings: Settings, cache: Path) -> sounds.Sounds:
     """From what has been decoded: handing over a list of all clips would keep whoever starts a worker waiting."""
     folders = [Path(folder) for folder in settings.speech.folders]
     clips = sounds.clips(sounds.decoded(folders, cache, 0), "train")
-    return sounds.Sounds(clips, load_writer(settings.model), settings.speech, settings.tokens, settings.seed)
+    return sounds.Sounds(clips, load_writer(settings.model), settings.speech, settings.tokens["speech"], settings.seed)
 
 
 def make_texts(settings: Settings, split: str = "train") -> texts.Texts:
     exchanges = texts.read([Path(file) for file in settings.texts.files], split)
     writer = load_writer(settings.model)
-    return texts.Texts(exchanges, writer, settings.texts.tokens, settings.tokens, settings.seed)
+    return texts.Texts(exchanges, writer, settings.texts.tokens, settings.tokens["texts"], settings.seed)
 
 
 class Looks:
@@ -79,7 +81,7 @@ class Looks:
         settings = self.settings
         processor = load_writer(settings.model).processor
         found = []
-        if settings.mixture.pictures or settings.mixture.films:
+        if {"pictures", "films"} & set(settings.kinds):
             materials = stock(Bank(settings.pictures.bank), settings.look_split)
             found += looks.scenes(materials, processor, settings, settings.look_cases)
         if settings.dev_speech:
@@ -136,7 +138,7 @@ class Bench:
         if self.cases is None:
             self.cases = self.feed.next("looks")
         found = {}
-        if self.settings.mixture.texts:
+        if "texts" in self.settings.kinds:
             if self.dev_texts is None:
                 maker = make_texts(self.settings, "dev")
                 self.dev_texts = [on_device(maker.batch(i), self.device, self.store, 0) for i in range(2)]
@@ -177,7 +179,7 @@ def build(settings: Settings, output: Path, team: Team, device: torch.device) ->
         "speech": partial(make_sounds, settings, cache),
         "texts": partial(make_texts, settings),
     }
-    makers = {kind: make for kind, make in makers.items() if getattr(settings.mixture, kind)}
+    makers = {kind: make for kind, make in makers.items() if kind in settings.kinds}
     makers["looks"] = partial(Looks, settings, cache)
     store = torch.from_numpy(samples).to(device)
     loads = torch.zeros_like(learner.biases.values)

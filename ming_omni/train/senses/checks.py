@@ -14,7 +14,7 @@ from ming_omni.inputs.messages import Audio, Image, Message, Text
 from ming_omni.train import words
 from ming_omni.train.senses import ears, eyes, looks
 from ming_omni.train.senses.bench import Bench, make_pictures, make_sounds
-from ming_omni.train.senses.learner import on_device
+from ming_omni.train.senses.learner import Moved, on_device
 from ming_omni.train.senses.network import Rows
 from ming_omni.train.senses.rows import collate
 
@@ -27,9 +27,9 @@ TOLERANCE = {"cpu": 1e-4, "cuda": 0.05}
 def check(bench: Bench) -> dict[str, float]:
     """Differences, none of which may be large."""
     found = {}
-    if bench.settings.mixture.pictures:
+    if "pictures" in bench.settings.kinds:
         found |= pictures(bench)
-    if bench.settings.mixture.speech:
+    if "speech" in bench.settings.kinds:
         found |= speech(bench)
     return found
 
@@ -52,13 +52,13 @@ def pictures(bench: Bench) -> dict[str, float]:
     batch = collate("pictures", [row], len(row), 0, 1)
     batch.media["pictures"] = drawn.numpy()
     batch.media["cells"] = maker.labels.cells(maker.stock, scene, maker.side)[None]
-    arguments = on_device(batch, bench.device, None, bench.num_mel_bins)
+    moved = on_device(batch, bench.device, None, bench.num_mel_bins)
     with torch.no_grad(), bench.learner.autocast():
         tokens, _ = bench.learner.eyes(inputs["pixel_values"].to(bench.device), 1, sizes.still_grid)
     return {
         "check/pixel": pixel,
-        **_logits(bench, "pictures", arguments[1], tokens, inputs),
-        **_losses(bench, arguments, "pictures"),
+        **_logits(bench, "pictures", moved.rows, tokens, inputs),
+        **_losses(bench, moved),
     }
 
 
@@ -78,17 +78,17 @@ def speech(bench: Bench) -> dict[str, float]:
     mel = float((mels[:, : wanted.shape[1]].cpu() - wanted).abs().max())
     assert mel < 1e-2, f"the feed's mel frames differ from the processor's by {mel}"
     batch = collate("speech", [row], len(row), 0, 1)
-    arguments = on_device(batch, bench.device, bench.store, bench.num_mel_bins)
+    moved = on_device(batch, bench.device, bench.store, bench.num_mel_bins)
     with torch.no_grad(), bench.learner.autocast():
         tokens = bench.learner.ears(bench.learner.ears.encode(mels, ears.num_frames(lengths)))
-    return {"check/mel": mel, **_logits(bench, "speech", arguments[1], tokens, inputs)}
+    return {"check/mel": mel, **_logits(bench, "speech", moved.rows, tokens, inputs)}
 
 
 def _logits(bench: Bench, kind: str, rows: Rows, media: Tensor, inputs) -> dict[str, float]:
     """The network's logits against the model's."""
     asked = {name: value.to(bench.device) for name, value in inputs.items() if isinstance(value, Tensor)}
     with torch.no_grad():
-        ours = bench.learner.network.logits(bench.learner.network(rows, media).hidden).float()
+        ours = bench.learner.network.logits(bench.learner.network((rows, media)).hidden).float()
         with bench.learner.merged() as model, bench.learner.autocast():
             theirs = model(**asked).logits[0].float()
     difference = float((ours - theirs).norm() / theirs.norm())
@@ -96,19 +96,22 @@ def _logits(bench: Bench, kind: str, rows: Rows, media: Tensor, inputs) -> dict[
     return {f"check/network/{kind}": difference}
 
 
-def _losses(bench: Bench, arguments: tuple, kind: str) -> dict[str, float]:
+def _losses(bench: Bench, batch: Moved) -> dict[str, float]:
     """Losses on the device against losses on the CPU in fp32."""
     if bench.device.type == "cpu":
         return {}
     twin = deepcopy(bench.learner).float().cpu()
     twin.biases = None
     cpu = torch.device("cpu")
-    name, rows, asked, answers, media = arguments
-    moved = Rows(*(value if value is None else value.to(cpu) for value in vars(rows).values()))
+    here = Moved(
+        batch.kind,
+        Rows(*(value if value is None else value.to(cpu) for value in vars(batch.rows).values())),
+        batch.asked.to(cpu),
+        batch.answers.to(cpu),
+        {name: value.to(cpu) for name, value in batch.media.items()},
+    )
     with torch.no_grad():
-        there = bench.learner(*arguments)[kind]
-        here = twin(name, moved, asked.to(cpu), answers.to(cpu), {k: v.to(cpu) for k, v in media.items()})[kind]
-    bench.learner.loads = None
-    difference = abs(float(there) - float(here)) / abs(float(here))
-    assert difference < TOLERANCE["cuda"], f"{kind} on the device: {float(there)}, on the CPU: {float(here)}"
-    return {f"check/{kind}": difference}
+        found, wanted = (float(learner([own])[batch.kind]) for learner, own in ((bench.learner, batch), (twin, here)))
+    difference = abs(found - wanted) / abs(wanted)
+    assert difference < TOLERANCE["cuda"], f"{batch.kind} on the device: {found}, on the CPU: {wanted}"
+    return {f"check/{batch.kind}": difference}

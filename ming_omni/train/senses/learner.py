@@ -7,9 +7,10 @@ the thinker has learned to look or listen.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -20,10 +21,13 @@ from ming_omni.inputs.processor import MingProcessor
 from ming_omni.model.moe import MoE
 from ming_omni.model.omni import MingForConditionalGeneration
 from ming_omni.train.senses import balancing, ears, eyes
-from ming_omni.train.senses.network import Network, Rows, Thought, one_hot, shipped
+from ming_omni.train.senses.network import Network, Rows, Thought, shipped
 from ming_omni.train.senses.pictures import NOTHING
 from ming_omni.train.senses.rows import Batch
 from ming_omni.train.senses.settings import Settings
+
+RIGHT = "right/"
+"""Begins the names of what is no loss: the share of tokens that would have been said right."""
 
 
 @dataclass
@@ -129,79 +133,94 @@ class Learner(nn.Module):
         device = self.letters.weight.device.type
         return torch.autocast(device, torch.bfloat16, enabled=device == "cuda")
 
-    def forward(
-        self, kind: str, rows: Rows, asked: Tensor, answers: Tensor, media: dict[str, Tensor]
-    ) -> dict[str, Tensor]:
-        return getattr(self, f"_{kind}")(rows, asked, answers, media)
+    def forward(self, batches: Sequence[Moved]) -> dict[str, Tensor]:
+        """All batches of a step in one pass; the names of losses begin with their kind."""
+        found: dict[str, Tensor] = {}
+        groups = []
+        for batch in batches:
+            tokens, helpers = self._media(batch)
+            groups.append((batch.rows, tokens))
+            found |= helpers
+        thought = self.network(*groups)
+        hidden = thought.hidden.split([batch.rows.ids.numel() for batch in batches])
+        for batch, own in zip(batches, hidden, strict=True):
+            found |= self._likeness(batch, own) if batch.kind == "texts" else self._answers(batch, own)
+        return found | self._balance(thought)
 
-    def _pictures(self, rows: Rows, asked: Tensor, answers: Tensor, media: dict[str, Tensor]) -> dict[str, Tensor]:
-        patches = eyes.still_patches(media["pictures"], self.sizes.still_sizes, self.image_processor)
-        return self._look("pictures", rows, asked, answers, media, patches, self.sizes.still_grid)
+    def _media(self, batch: Moved) -> tuple[Tensor | None, dict[str, Tensor]]:
+        """Media tokens (B, M, D), and what the helpers make of them."""
+        match batch.kind:
+            case "pictures":
+                patches = eyes.still_patches(batch.media["pictures"], self.sizes.still_sizes, self.image_processor)
+                return self._see(batch, patches, self.sizes.still_grid)
+            case "films":
+                size = tuple(n * self.image_processor.patch_size for n in self.sizes.film_grid[1:])
+                patches = eyes.film_patches(batch.media["pictures"], size, FRAMES, self.image_processor)
+                return self._see(batch, patches, self.sizes.film_grid)
+            case "speech":
+                return self._hear(batch)
+        return None, {}
 
-    def _films(self, rows: Rows, asked: Tensor, answers: Tensor, media: dict[str, Tensor]) -> dict[str, Tensor]:
-        size = tuple(n * self.image_processor.patch_size for n in self.sizes.film_grid[1:])
-        patches = eyes.film_patches(media["pictures"], size, FRAMES, self.image_processor)
-        return self._look("films", rows, asked, answers, media, patches, self.sizes.film_grid)
-
-    def _look(self, kind, rows, asked, answers, media, patches: Tensor, grid) -> dict[str, Tensor]:
-        count = len(rows.ids)
+    def _see(self, batch: Moved, patches: Tensor, grid: tuple[int, int, int]) -> tuple[Tensor, dict[str, Tensor]]:
         with self.autocast():
-            tokens, merged = self.eyes(patches, count, grid)
+            tokens, merged = self.eyes(patches, len(batch.rows.ids), grid)
             shown = {name: head(merged).flatten(0, 1) for name, head in self.cells.items()}
-        thought = self.network(rows, tokens)
-        found = self._answers(kind, thought, rows, asked, answers)
-        labels = media["cells"].long().flatten(0, -2)  # (n M, 4)
+        labels, found = batch.media["cells"].flatten(0, -2), {}  # (n M, 4)
         for number, (name, logits) in enumerate(shown.items()):
             weight, wanted = getattr(self, f"{name}_weight"), labels[:, number]
             loss = F.cross_entropy(logits.float(), wanted, weight, ignore_index=NOTHING, reduction="sum")
             loss = loss / (weight[wanted.clamp(min=0)] * (wanted != NOTHING)).sum().clamp(min=1)
-            found[f"{kind}/{name}"] = self.settings.learn.cells * loss
-        return found
+            found[f"{batch.kind}/{name}"] = self.settings.learn.cells * loss
+        return tokens, found
 
-    def _speech(self, rows: Rows, asked: Tensor, answers: Tensor, media: dict[str, Tensor]) -> dict[str, Tensor]:
+    def _hear(self, batch: Moved) -> tuple[Tensor, dict[str, Tensor]]:
+        media = batch.media
         with self.autocast():
-            with torch.set_grad_enabled(self.settings.learn.audio_layers > 0):
+            with torch.set_grad_enabled(torch.is_grad_enabled() and self.settings.learn.audio_layers > 0):
                 encoded = self.ears.encode(media["features"], media["frames"])
             tokens = self.ears(encoded)
-            spread = F.layer_norm(tokens.float(), tokens.shape[-1:])
-            spelled = self.letters(spread)
-        thought = self.network(rows, tokens)
-        found = self._answers("speech", thought, rows, asked, answers)
-        if self.settings.speech.letters:
-            logits = spelled.float().log_softmax(-1).transpose(0, 1)  # (L, B, letters + 1)
-            loss = F.ctc_loss(
-                logits, media["letters"], media["tokens"], media["num_letters"], reduction="none", zero_infinity=True
-            )
-            found["speech/letters"] = self.settings.speech.letters * (loss / media["num_letters"].to(loss)).mean()
-        return found
+            spelled = self.letters(F.layer_norm(tokens.float(), tokens.shape[-1:]))
+        logits = spelled.float().log_softmax(-1).transpose(0, 1)  # (L, B, letters + 1)
+        lengths = media["num_letters"]
+        loss = F.ctc_loss(logits, media["letters"], media["tokens"], lengths, reduction="none", zero_infinity=True)
+        return tokens, {"speech/letters": self.settings.speech.letters * (loss / lengths.to(loss)).mean()}
 
-    def _texts(self, rows: Rows, asked: Tensor, answers: Tensor, media: dict[str, Tensor]) -> dict[str, Tensor]:
+    def _answers(self, batch: Moved, hidden: Tensor) -> dict[str, Tensor]:
+        logits = self.network.logits(hidden[batch.asked]).float()
+        right = (logits.detach().argmax(-1) == batch.answers).float().mean()
+        return {batch.kind: F.cross_entropy(logits, batch.answers), f"{RIGHT}{batch.kind}": right}
+
+    def _likeness(self, batch: Moved, hidden: Tensor) -> dict[str, Tensor]:
+        """How far from the base, and how well the text itself is said."""
         with torch.no_grad():
-            base = self.network(rows, is_base=True)
-            wanted = self.network.logits(base.hidden[asked]).float().log_softmax(-1)
-        thought = self.network(rows)
-        logits = self.network.logits(thought.hidden[asked]).float()
+            base = self.network((batch.rows, None), is_base=True)
+            wanted = self.network.logits(base.hidden[batch.asked]).float().log_softmax(-1)
+        logits = self.network.logits(hidden[batch.asked]).float()
         distance = F.kl_div(logits.log_softmax(-1), wanted, reduction="batchmean", log_target=True)
+        settings = self.settings.texts
         return {
-            "texts": self.settings.texts.answers * F.cross_entropy(logits, answers),
-            "texts/likeness": self.settings.texts.likeness * distance,
-            **self._balance(thought, rows),
+            "texts": settings.answers * F.cross_entropy(logits, batch.answers),
+            "texts/likeness": settings.likeness * distance,
         }
 
-    def _answers(self, kind: str, thought: Thought, rows: Rows, asked: Tensor, answers: Tensor) -> dict[str, Tensor]:
-        logits = self.network.logits(thought.hidden[asked]).float()
-        self.right = (logits.detach().argmax(-1) == answers).float().mean()
-        return {kind: F.cross_entropy(logits, answers), **self._balance(thought, rows)}
-
-    def _balance(self, thought: Thought, rows: Rows) -> dict[str, Tensor]:
-        settings, is_one = self.settings.balance, one_hot(rows.modality.flatten())
-        auxiliary, z, loads = balancing.costs(thought.logits, thought.chosen, is_one, settings.auxiliary)
-        self.loads = loads if self.loads is None else self.loads + loads
+    def _balance(self, thought: Thought) -> dict[str, Tensor]:
+        settings = self.settings.balance
+        auxiliary, z, self.loads = balancing.costs(thought.logits, thought.chosen, thought.is_one, settings.auxiliary)
         return {"balance/auxiliary": auxiliary, "balance/z": settings.z_loss * z}
 
 
-def on_device(batch: Batch, device: torch.device, store: Tensor | None, num_mel_bins: int) -> tuple:
-    """A batch -> the arguments of `Learner`: tensors on the device, sounds as mel frames."""
+class Moved(NamedTuple):
+    """A batch on the device; fields as in `rows.Batch`."""
+
+    kind: str
+    rows: Rows
+    asked: Tensor
+    answers: Tensor
+    media: dict[str, Tensor]
+
+
+def on_device(batch: Batch, device: torch.device, store: Tensor | None, num_mel_bins: int) -> Moved:
+    """A batch -> what `Learner` reads: tensors on the device, sounds as mel frames."""
 
     def put(array, dtype: torch.dtype) -> Tensor:
         tensor = torch.from_numpy(array).to(dtype)
@@ -219,7 +238,7 @@ def on_device(batch: Batch, device: torch.device, store: Tensor | None, num_mel_
         media = _sounds(batch, store, put, num_mel_bins)
     elif batch.media:
         media = {"pictures": put(batch.media["pictures"], torch.uint8), "cells": put(batch.media["cells"], torch.long)}
-    return batch.kind, rows, put(batch.asked, torch.long), put(batch.answers, torch.long), media
+    return Moved(batch.kind, rows, put(batch.asked, torch.long), put(batch.answers, torch.long), media)
 
 
 def _sounds(batch: Batch, store: Tensor, put, num_mel_bins: int) -> dict[str, Tensor]:

@@ -17,6 +17,7 @@ from ming_omni.evaluate.quick import Case
 from ming_omni.inputs.messages import Audio, Image, Message, Text, Video
 from ming_omni.inputs.processor import MingProcessor
 from ming_omni.train import words
+from ming_omni.train.senses.learner import Moved
 from ming_omni.train.senses.settings import Settings
 from ming_omni.train.senses.sounds import SAMPLE_RATE_HZ, Clip
 
@@ -60,14 +61,14 @@ def wav(samples: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def perplexity_ratio(learner, batches: Sequence[tuple]) -> float:
+def perplexity_ratio(learner, batches: Sequence[Moved]) -> float:
     """How much less likely the dialogues of the development split became: 1.0 when nothing changed."""
     network, change = learner.network, []
     with torch.no_grad():
-        for _, rows, asked, answers, _ in batches:
+        for batch in batches:
             losses = [
-                torch.nn.functional.cross_entropy(network.logits(thought.hidden[asked]).float(), answers)
-                for thought in (network(rows), network(rows, is_base=True))
+                torch.nn.functional.cross_entropy(network.logits(thought.hidden[batch.asked]).float(), batch.answers)
+                for thought in (network((batch.rows, None)), network((batch.rows, None), is_base=True))
             ]
             change.append(losses[0] - losses[1])
     return float(torch.stack(change).mean().exp())

@@ -64,6 +64,8 @@ class Thought:
     """for each mixture layer: (N, E) of the token's own router"""
     chosen: list[Tensor]
     """for each mixture layer: (N, E), 1 where an expert was chosen"""
+    is_one: Tensor
+    """(N, 3) of what modality each token is"""
 
 
 class Frozen(NamedTuple):
@@ -186,32 +188,38 @@ class Network(nn.Module):
         filled = padded.scatter(1, goes[..., None].expand(-1, -1, width), media.to(embedded))
         return filled[:, :length].flatten(0, 1)
 
-    def forward(self, rows: Rows, media: Tensor | None = None, *, is_base: bool = False) -> Thought:
-        """is_base: as the thinker was before training, without low-rank additions and routed experts."""
-        x = self.embed(rows, media)
+    def forward(self, *groups: tuple[Rows, Tensor | None], is_base: bool = False) -> Thought:
+        """Several groups of rows, each with its media tokens or without, in one pass: only attention tells them apart.
+
+        is_base  as the thinker was before training, without low-rank additions and routed experts
+        """
+        x = torch.cat([self.embed(rows, media) for rows, media in groups])
         steps = self.plain
         if torch.is_grad_enabled():
             steps = self.steps
             x = x.requires_grad_()  # also where no medium is: one compiled form for all batches
-        shape = tuple(rows.ids.shape)
-        cos, sin = (t.flatten(0, 1)[:, None] for t in rotary_tables(self.thinker.config, rows.places, x.dtype))
-        mask = None if rows.segment is None else seen(rows.segment, x.dtype)
-        is_one = one_hot(rows.modality.flatten())  # (N, 3)
+        shapes = [tuple(rows.ids.shape) for rows, _ in groups]
+        masks = [None if rows.segment is None else seen(rows.segment, x.dtype) for rows, _ in groups]
+        places = torch.cat([rows.places.flatten(1) for rows, _ in groups], 1)[:, None]  # (3, 1, N)
+        cos, sin = (t.transpose(0, 1) for t in rotary_tables(self.thinker.config, places, x.dtype))
+        is_one = one_hot(torch.cat([rows.modality.flatten() for rows, _ in groups]))  # (N, 3)
         frozen = self.frozen()
         qkvs, outs = self.attention(frozen, is_base)
         learned = iter([] if is_base else self.learned(x.dtype))
         logits, chosen = [], []
         for i, layer in enumerate(self.thinker.layers):
             norm, mlp_norm = frozen.norms[i]
-            q, k, v = steps.before(x, norm, qkvs[i], frozen.head_norms[i], cos, sin)
-            after = x, attend(q, k, v, shape, mask), outs[i], mlp_norm, frozen.gate_up[i], frozen.down[i]
+            heads = steps.before(x, norm, qkvs[i], frozen.head_norms[i], cos, sin)
+            parts = zip(*(t.split([b * n for b, n in shapes]) for t in heads), shapes, masks, strict=True)
+            mixed = torch.cat([attend(*part) for part in parts])
+            after = x, mixed, outs[i], mlp_norm, frozen.gate_up[i], frozen.down[i]
             if is_base or not isinstance(layer.mlp, MoE):
                 x = steps.dense(*after)
             else:
                 x, layer_logits, layer_chosen = steps.mixture(*after, next(learned), is_one)
                 logits.append(layer_logits)
                 chosen.append(layer_chosen)
-        return Thought(self.thinker.norm(x), logits, chosen)
+        return Thought(self.thinker.norm(x), logits, chosen, is_one)
 
     def logits(self, hidden: Tensor) -> Tensor:
         return self.thinker.logits(hidden)

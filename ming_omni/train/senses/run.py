@@ -23,7 +23,7 @@ from torch import Tensor
 
 from ming_omni.train.senses import checks, states, together
 from ming_omni.train.senses.bench import Bench, build
-from ming_omni.train.senses.learner import on_device
+from ming_omni.train.senses.learner import RIGHT, Moved, on_device
 from ming_omni.train.senses.settings import Settings, read
 from ming_omni.train.senses.workers import Ahead
 
@@ -34,7 +34,8 @@ RESERVE_SECONDS = 20.0
 
 def kinds_of(step: int, settings: Settings) -> list[str]:
     """What a step reads."""
-    return [kind for kind, every in vars(settings.mixture).items() if every and step % every == 0]
+    in_turn = settings.in_turn
+    return [*settings.always, *([in_turn[step % len(in_turn)]] if in_turn else [])]
 
 
 def rate_factor(settings: Settings, seconds: float, step: int) -> float:
@@ -56,16 +57,12 @@ def make_optimizer(bench: Bench) -> torch.optim.Optimizer:
     return torch.optim.AdamW(groups, betas=tuple(learn.betas), fused=True)
 
 
-def step(bench: Bench, optimizer: torch.optim.Optimizer, batches: list[tuple]) -> dict[str, Tensor]:
+def step(bench: Bench, optimizer: torch.optim.Optimizer, batches: list[Moved]) -> dict[str, Tensor]:
     """Learn from batches on the device. Nothing here waits for it; a gradient that is not finite changes nothing."""
-    learner, losses = bench.learner, {}
-    for batch in batches:
-        found = learner(*batch)
-        torch.stack([value.float() for value in found.values()]).sum().backward()
-        for name, value in found.items():
-            losses[name] = losses.get(name, 0) + value.detach().float()
-        if batch[0] != "texts":
-            losses[f"right/{batch[0]}"] = learner.right
+    learner = bench.learner
+    losses = learner(batches)
+    torch.stack([value.float() for name, value in losses.items() if not name.startswith(RIGHT)]).sum().backward()
+    losses = {name: value.detach().float() for name, value in losses.items()}
     groups = {name: [p for p in own if p.grad is not None] for name, own in learner.groups.items()}
     bench.team.average([p for own in groups.values() for p in own])
     # Each group by itself: a large gradient of one helper must not still all the others.
@@ -142,7 +139,7 @@ def train(
             for group in optimizer.param_groups:
                 group["lr"] = group["rate"] * factor
             losses = step(bench, optimizer, batches)
-            tokens += settings.tokens * len(batches) * team.size
+            tokens += sum(settings.tokens[batch.kind] for batch in batches) * team.size
             pending.append(bench.mark())
             if len(pending) > 2:
                 pending.pop(0)()  # never more than two steps ahead of the device
@@ -178,7 +175,7 @@ def train(
     return facts
 
 
-def _read(bench: Bench, number: Iterator[int]) -> list[tuple]:
+def _read(bench: Bench, number: Iterator[int]) -> list[Moved]:
     """The batches of the next step, on the device."""
     return [
         on_device(bench.feed.next(kind), bench.device, bench.store, bench.num_mel_bins)

@@ -69,16 +69,6 @@ class TextSettings:
 
 
 @dataclass
-class MixtureSettings:
-    """Once every how many steps each kind is read; 0: never."""
-
-    pictures: int = 1
-    speech: int = 1
-    films: int = 4
-    texts: int = 3
-
-
-@dataclass
 class LearnSettings:
     rank: int = 32
     """Of the low-rank additions to attention."""
@@ -116,8 +106,15 @@ class Settings:
     """tiny or a folder."""
     seconds: float = 840.0
     """Of training, over all calls; the learning rate has reached zero when they are over."""
-    tokens: int = 15_360
-    """Of each batch, filling included; a multiple of every row's length, so that all batches have one size."""
+    tokens: dict[str, int] = field(
+        default_factory=lambda: {"pictures": 15_360, "speech": 15_360, "films": 7_680, "texts": 7_680}
+    )
+    """Of each kind's batch, filling included: a multiple of its rows' lengths. Kinds that are read in turn have as many,
+    so that all steps have one size."""
+    always: list[str] = field(default_factory=lambda: ["pictures", "speech"])
+    """Kinds that every step reads."""
+    in_turn: list[str] = field(default_factory=lambda: ["films", "texts"])
+    """Kinds of which every step reads one."""
     seed: int = 0
     device: str = "cuda"
     compile: bool = False
@@ -136,9 +133,12 @@ class Settings:
     pictures: PictureSettings = field(default_factory=PictureSettings)
     speech: SpeechSettings = field(default_factory=SpeechSettings)
     texts: TextSettings = field(default_factory=TextSettings)
-    mixture: MixtureSettings = field(default_factory=MixtureSettings)
     learn: LearnSettings = field(default_factory=LearnSettings)
     balance: BalanceSettings = field(default_factory=BalanceSettings)
+
+    @property
+    def kinds(self) -> list[str]:
+        return [*self.always, *self.in_turn]
 
 
 def read(recipe: Path | str, sets: list[str]) -> Settings:
