@@ -133,6 +133,12 @@ def test_a_few_steps_of_training_leave_a_judge_and_a_report(tmp_path):
     assert all(0 <= part["wrong_rejected"] <= 1 for part in figures.values())
     assert all(set(part["rejected_by_fault"]) == set(FAULTS) for part in figures.values())
     assert "confusions" in report["painter's artists, all unseen"]
+    weights = Judge.load(tmp_path / "judge" / "judge.safetensors").state_dict()
+    again = train_judge(bank, tmp_path / "judge", steps=3, batch=6, size=96, width=0.1, exam=32)  # examined only
+    assert json.loads((tmp_path / "judge" / "report.json").read_text())["steps"] == 3
+    kept = Judge.load(tmp_path / "judge" / "judge.safetensors").state_dict()
+    assert all(torch.equal(weights[name], kept[name]) for name in weights)
+    assert set(again) == set(figures)
 
 
 def test_a_short_time_ends_the_training_early(tmp_path):
