@@ -90,7 +90,7 @@ def test_in_fp32_the_packed_thinker_applies_its_adapter_exactly(shipped):
 def test_a_product_with_an_adapter_is_the_sum_of_both(num_rows, products):
     torch.manual_seed(0)
     packed, x = pack(torch.randn(96, 128), 64), torch.randn(num_rows, 128)
-    added = adapter.Adapter(torch.randn(8, 128) * 0.1, torch.randn(96, 8))
+    added = adapter.Adapter(torch.randn(128, 8) * 0.1, torch.randn(8, 96))
     expected = x @ (packed.float() + added.weight()).T
     off = (Matrix(lambda: packed, products, added)(x).float() - expected).norm() / expected.norm()
     assert off < (1e-6 if products == PLAIN else 0.01)

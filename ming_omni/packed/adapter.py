@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from ming_omni.packed import Packed
 
@@ -20,24 +19,26 @@ MARK = ".adapter."
 
 
 class Adapter(NamedTuple):
+    """Both halves lie as a product of few rows reads them fastest: transposed."""
+
     down: Tensor
-    """(R, K)"""
+    """(K, R)"""
     up: Tensor
-    """(O, R)"""
+    """(R, O)"""
 
     def weight(self) -> Tensor:
         """(O, K)"""
-        return self.up @ self.down
+        return (self.down @ self.up).T
 
     def add_to(self, product: Tensor, x: Tensor) -> Tensor:
         """product (N, O) of x (N, K) with the weight alone -> with the adapter too, fp32"""
-        return torch.addmm(product.float(), F.linear(x, self.down), self.up.T)
+        return torch.addmm(product.float(), torch.mm(x, self.down), self.up)
 
 
 def find(get: Callable[[str], Packed | Tensor], name: str) -> Adapter | None:
     """The adapter of `name.weight`; `get` gives stored parameters and raises KeyError where there is none."""
     try:
-        return Adapter(get(f"{name}{MARK}down").float(), get(f"{name}{MARK}up").float())
+        return Adapter(*(get(f"{name}{MARK}{half}").float().T.contiguous() for half in ("down", "up")))
     except KeyError:
         return None
 
