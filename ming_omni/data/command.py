@@ -273,12 +273,22 @@ def _judges(
         bank, output, seed=seed, steps=count, batch=batch, device=device, workers=workers, seconds=seconds, start=start
     )
     print(json.dumps(report))
-    return _manifest(output, "judges", seed, report, [bank.parent / "manifest.json"], [output / "judge.safetensors"])
+    made_from, files = [bank.parent / "manifest.json"], [output / "judge.safetensors"]
+    return _manifest(output, "judges", seed, report, made_from, files, {packages.EYES: start})
 
 
-def _manifest(output: Path, kind: str, seed: int, counts: dict, made_from: list[Path], files: list[Path]) -> dict:
+def _manifest(
+    output: Path,
+    kind: str,
+    seed: int,
+    counts: dict,
+    made_from: list[Path],
+    files: list[Path],
+    also: dict[packages.Package, Path] | None = None,
+) -> dict:
     """As for packages; what a bank, a teacher or a plan was made from is passed on."""
     sources = [source for path in made_from if path.exists() for source in json.loads(path.read_text())["sources"]]
+    sources += packages.credits(also or {})
     manifest = {"kind": kind, "seed": seed, "counts": counts, "sources": sources}
     manifest["files"] = {path.name: packages.digest(path) for path in files}
     (output / "manifest.json").write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
