@@ -22,8 +22,8 @@ from ming_omni.data.shards import Sample, as_json, make_shards, read_shard
 from ming_omni.errors import InputError
 
 EXAMPLES_PER_SHARD = 512
-MAX_DIFFERENCE_DB = 1.0
-"""Between a GPU's teacher and the CPU's; another voice is 7 dB away."""
+MAX_DIFFERENCE_DB = 2.0
+"""Between a GPU's teacher and the CPU's, whose fp16 and TF32 cost 0.7 to 1.1 on an H200; another voice is 7 away."""
 SHEET_EXAMPLES = 24
 
 
