@@ -23,7 +23,8 @@ def make_sets(folder: Path) -> list[str]:
     ]
     (folder / "texts.jsonl").write_text("".join(json.dumps(exchange) + "\n" for exchange in exchanges))
     return [
-        "model=tiny", "device=cpu", "tokens={pictures=1024, speech=1024, films=1024, texts=1024}", "seconds=0.2", "look_split=train", "look_cases=1", "log_every=1",
+        "model=tiny", "device=cpu", "seconds=0.2", "look_split=train", "look_cases=1", "log_every=1",
+        "tokens={pictures=1024, speech=1024, films=1024, texts=1024}",
         f"pictures.bank={folder}/bank.safetensors", "pictures.tokens=512", "pictures.film_tokens=1024",
         f"speech.folders=['{folder}/speech']", "speech.lengths=[512]", f"dev_speech=['{folder}/speech']",
         f"texts.files=['{folder}/texts.jsonl']", "texts.tokens=128", "learn.rank=4",

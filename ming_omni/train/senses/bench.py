@@ -53,9 +53,8 @@ def load_writer(name: str) -> Writer:
 
 def make_pictures(settings: Settings, kind: str, split: str = "train") -> Pictures:
     materials = stock(Bank(settings.pictures.bank), split)
-    return Pictures(
-        materials, load_writer(settings.model), settings.pictures, kind, settings.tokens[kind], settings.seed
-    )
+    writer, tokens = load_writer(settings.model), settings.tokens[kind]
+    return Pictures(materials, writer, settings.pictures, kind, tokens, settings.seed)
 
 
 def make_sounds(settings: Settings, cache: Path) -> sounds.Sounds:

@@ -109,8 +109,8 @@ class Settings:
     tokens: dict[str, int] = field(
         default_factory=lambda: {"pictures": 15_360, "speech": 15_360, "films": 7_680, "texts": 7_680}
     )
-    """Of each kind's batch, filling included: a multiple of its rows' lengths. Kinds that are read in turn have as many,
-    so that all steps have one size."""
+    """Of each kind's batch, filling included: a multiple of its rows' lengths. Those that are read in turn have as
+    many, so that all steps have one size."""
     always: list[str] = field(default_factory=lambda: ["pictures", "speech"])
     """Kinds that every step reads."""
     in_turn: list[str] = field(default_factory=lambda: ["films", "texts"])

@@ -1,8 +1,8 @@
 """Makers of batches, one for each kind -> ready batches, made ahead in processes of their own, or where needed.
 
-Batches come as files, in memory where there is room, and only their names through a queue: a queue hands over 64 kB at
-a time, and a thread that reads it would ask for the interpreter's lock hundreds of times a batch, while another launches
-kernels.
+Batches come as files, in memory where there is room, and only their names through a queue. A queue would hand over
+64 kB at a time, and the thread that reads it would ask for the interpreter's lock each time, hundreds of times a batch,
+while another thread launches kernels.
 """
 
 from __future__ import annotations
