@@ -1,10 +1,13 @@
 """The judge learns its artists, and says no to pictures that show something else than was asked."""
 
 import json
+import os
+from pathlib import Path
 
 import pytest
 import torch
 
+from ming_omni.data import packages
 from ming_omni.data.bank import stock
 from ming_omni.data.eyes import Eyes
 from ming_omni.data.judges import COLOUR_NAMES, FAULTS, Judge, Seen, find_limits, plans, train_judge, varied, wrong
@@ -151,8 +154,9 @@ def test_a_short_time_ends_the_training_early(tmp_path):
 @pytest.mark.timeout(1800)
 def test_a_judge_learns_to_name_things_and_to_reject_wrong_pictures(tmp_path):
     """Minutes of one core: far from the judge that scores nano, and far above chance (one thing in nineteen)."""
-    bank = write_tiny_bank(tmp_path / "sprites.safetensors")
-    figures = train_judge(bank, tmp_path, steps=500, batch=16, size=96, width=0.25)
+    cache = Path(os.environ["MING_DATA_CACHE"]) if "MING_DATA_CACHE" in os.environ else None
+    start, bank = packages.fetch(packages.EYES, cache), write_tiny_bank(tmp_path / "sprites.safetensors")
+    figures = train_judge(bank, tmp_path, steps=150, batch=16, size=128, exam=256, start=start)
     known = figures["judge's artists, known drawings"]
     assert known["wrong_rejected"] >= 0.9
     assert known["things_named"] >= 0.5
