@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -43,6 +44,10 @@ PAGE_HEADERS = {
 MOST_SPEAKING = 16
 """Texts; the talker takes half of them at a time."""
 GRACE_SECONDS = 30.0
+SWITCH_SECONDS = 0.0002
+"""How long a thread may keep the interpreter while another wants it. A step of a model wants it hundreds of times: at
+Python's 5 ms, writing beside speaking and painting would wait for seconds. For the same reason no thread has a lower
+priority: it would keep the interpreter while it is not run."""
 KEEP_ALIVE_SECONDS = 75
 """Longer than clients keep idle connections, so that it is they who hang up and no request meets a closed one."""
 
@@ -140,6 +145,7 @@ class Server(uvicorn.Server):
             self.leave_at = 0.0
 
     async def startup(self, sockets: list | None = None) -> None:
+        sys.setswitchinterval(SWITCH_SECONDS)
         await super().startup(sockets)
         port = self.servers[0].sockets[0].getsockname()[1]
         print(f"{self.name} on http://{self.config.host}:{port}", flush=True)

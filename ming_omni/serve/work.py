@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Generator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
@@ -17,7 +15,6 @@ from ming_omni.engine.request import Busy
 from ming_omni.serve.door import while_connected
 
 T = TypeVar("T")
-NICENESS = 10
 END = object()
 
 
@@ -74,11 +71,11 @@ class Pieces(Generic[T]):
 
 
 class Studio:
-    """One thread that paints. The operating system lets it run behind the threads that write and speak."""
+    """One thread that paints, a picture at a time."""
 
     def __init__(self, max_inside: int):
         what = "pictures are being painted or wait"
-        self.seats = Seats(max_inside, what, max_workers=1, thread_name_prefix="paint", initializer=step_back)
+        self.seats = Seats(max_inside, what, max_workers=1, thread_name_prefix="paint")
 
     async def paint(self, http: Request, work: Callable[[Callable[[Any], bool]], T]) -> T | None:
         """What `work` returns; None once the client has left. `work` hands its argument on as `on_step`."""
@@ -93,9 +90,3 @@ class Studio:
         with self.seats.taken():
             async with while_connected(http, has_left.set):
                 return await asyncio.get_running_loop().run_in_executor(self.seats.threads, unless_left)
-
-
-def step_back() -> None:
-    """Lower the priority of this thread, and of those that it starts to compute with it."""
-    if sys.platform == "linux":  # elsewhere a thread has no priority of its own
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
