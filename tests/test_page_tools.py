@@ -1,6 +1,7 @@
 """Draw, edit, segment, speak and transcribe on the page: what it shows is what Python would have made."""
 
 import io
+import itertools
 import re
 
 import numpy as np
@@ -181,6 +182,20 @@ def test_speech_that_is_stopped_is_not_made_any_further(page, served):
     page.keyboard.press("Escape")
     expect(page.locator("#speak .note").first).to_have_text("stopped")
     until(lambda: not served.app.state.inside, 5)
+
+
+@on("speak")
+def test_speech_that_breaks_off_is_not_taken_for_the_whole(page, served, monkeypatch):
+    speak = served.ming.speaker.speak
+
+    def dying(*args, **options):
+        yield from itertools.islice(speak(*args, **options), 3)
+        raise RuntimeError("the talker has died")
+
+    monkeypatch.setattr(served.ming.speaker, "speak", dying)
+    ask(page, "speak", input="Hello there. How are you?")
+    expect(page.locator("#speak form .act ~ .problem").first).to_have_text("The connection broke off.")
+    expect(page.locator("#speak figure")).to_have_count(0)
 
 
 @on("speak")

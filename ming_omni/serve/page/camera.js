@@ -16,7 +16,8 @@ export class Camera {
   async start() {
     if (!navigator.mediaDevices) throw new Problem("Browsers lend the camera to https and localhost only.");
     try {
-      this.video.srcObject = await navigator.mediaDevices.getUserMedia({ video: { width: 640, facingMode: "environment" } });
+      const video = { width: 640, facingMode: "environment" };
+      this.video.srcObject = await navigator.mediaDevices.getUserMedia({ video });
     } catch (error) {
       throw new Problem(error.name === "NotAllowedError" ? "The camera was not allowed." : "There is no camera.");
     }

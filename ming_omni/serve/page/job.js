@@ -2,9 +2,10 @@
 
 import { problemOf, put } from "./say.js";
 
-// work(signal, tell) does it; tell(...sentences) shows how far it is. What work returns, if anything, is shown at the end.
+// work(signal, tell) does it; tell(...sentences) shows how far it is. Sentences that work returns are shown at the end.
 export function job(form, work) {
-  const [go, stop, note, problem] = [".go", ".stop", ".note", ".act ~ .problem"].map((name) => form.querySelector(name));
+  const parts = [".go", ".stop", ".note", ".act ~ .problem"];
+  const [go, stop, note, problem] = parts.map((name) => form.querySelector(name));
   let running = null;
 
   async function start() {
@@ -51,7 +52,7 @@ export function job(form, work) {
     start();
   };
   stop.onclick = () => running?.abort();
-  // As in the chat, Enter asks and Shift+Enter starts a line; lists are the exception, their lines are what they are made of.
+  // As in the chat, Enter asks and Shift+Enter starts a line, where what is asked is one sentence.
   form.addEventListener("keydown", (event) => {
     if (event.key !== "Enter" || event.shiftKey || event.isComposing || event.target.name !== "prompt") return;
     event.preventDefault();

@@ -5,7 +5,7 @@ import { label } from "./say.js";
 const OPACITY = 150; // of 255
 const INSIDE = 127;  // masks are white inside, black outside
 
-// masks: [{ name, color: [r, g, b], image: ImageBitmap }], all of the picture's size. Returns the picture and the names.
+// masks: [{ name, color: [r, g, b], image: ImageBitmap }], all of the picture's size. Returns picture and names.
 export function overlay(url, masks) {
   const root = document.createElement("div"), names = document.createElement("div"), picture = new Image();
   root.className = "overlay";

@@ -5,13 +5,17 @@ import { Problem } from "./say.js";
 const MAX_SIDE = 2048;      // larger pictures are scaled down before they travel
 const MAX_PICTURE_BYTES = 2_000_000;
 const MAX_BYTES = 45_000_000; // as base64 this fits the largest body that the server takes
-const SOUNDS = { "audio/wav": "wav", "audio/x-wav": "wav", "audio/wave": "wav", "audio/mpeg": "mp3", "audio/mp3": "mp3" };
+const SOUNDS = {
+  "audio/wav": "wav", "audio/x-wav": "wav", "audio/wave": "wav",
+  "audio/mpeg": "mp3", "audio/mp3": "mp3",
+};
 
 export const kindOf = (file) => file.type.split("/")[0];
 
 export async function read(file) {
+  const { name, size } = file;
   if (kindOf(file) === "image") return { type: "image_url", image_url: { url: await picture(file) } };
-  if (file.size > MAX_BYTES) throw new Problem("{name} is larger than {size} MB.", { name: file.name, size: MAX_BYTES / 1e6 });
+  if (size > MAX_BYTES) throw new Problem("{name} is larger than {size} MB.", { name, size: MAX_BYTES / 1e6 });
   if (kindOf(file) === "video") return { type: "video_url", video_url: { url: await dataUrl(file) } };
   const url = await dataUrl(file);
   const format = SOUNDS[file.type] ?? file.type.slice(6).split(";")[0];

@@ -12,7 +12,7 @@ class ToPcm16 extends AudioWorkletProcessor {
     this.length = 0;
   }
 
-  // Each output sample is the mean of the stretch of input that it stands for: this also keeps high tones from folding down.
+  // Each output sample is the mean of the input that it stands for, which also keeps high tones from folding down.
   process([[samples]]) {
     for (const sample of samples ?? []) {
       let share = 1;

@@ -21,15 +21,15 @@ const views = {}; // tab -> { stop, take? }
 learn(document.body);
 function speakIn(next) {
   use(next);
-  const other = next === "zh" ? { name: "English", short: "EN", tag: "en" } : { name: "中文", short: "中", tag: "zh" };
-  Object.assign($("language"), { textContent: other.short, title: other.name, ariaLabel: other.name, lang: other.tag });
+  const [short, name, tag] = next === "zh" ? ["EN", "English", "en"] : ["中", "中文", "zh"];
+  Object.assign($("language"), { textContent: short, title: name, ariaLabel: name, lang: tag });
 }
 speakIn(language);
 $("language").onclick = () => speakIn(language === "zh" ? "en" : "zh");
 
 $("theme").onclick = () => {
-  const isDark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
-  localStorage.theme = root.dataset.theme = isDark ? "light" : "dark";
+  const theme = root.dataset.theme ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
+  localStorage.theme = root.dataset.theme = theme === "dark" ? "light" : "dark";
 };
 if (localStorage.theme) root.dataset.theme = localStorage.theme;
 

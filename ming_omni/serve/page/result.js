@@ -1,4 +1,4 @@
-// What came of a request -> a figure at the head of a list: the thing itself, what was asked, how fast, and what to do with it.
+// What came of a request -> a figure at the head of a list: the thing, what was asked, how fast, and what to do next.
 
 import { put } from "./say.js";
 

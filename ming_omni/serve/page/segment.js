@@ -19,8 +19,10 @@ export function start(panel) {
   async function segment(signal) {
     const image = picker.required, { what, ...numbers } = Object.fromEntries(new FormData(form));
     const body = new FormData(), started = performance.now();
-    for (const [name, value] of Object.entries({ image, model: server.model, ...filled(numbers) })) body.append(name, value);
-    for (const name of what.split(/[,，、]/).map((name) => name.trim()).filter(Boolean)) body.append("what", name);
+    const things = what.split(/[,，、]/).map((name) => name.trim()).filter(Boolean);
+    const fields = { image, model: server.model, ...filled(numbers) };
+    for (const [name, value] of Object.entries(fields)) body.append(name, value);
+    for (const name of things) body.append("what", name);
     const { data, seed } = await (await call("v1/images/segmentations", { body, signal })).json();
     const notes = [["{seconds} s", { seconds: seconds(started) }], ["seed {seed}", { seed }]];
     const files = data.map((mask) => blob(mask.b64_json));

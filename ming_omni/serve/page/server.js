@@ -29,7 +29,7 @@ export async function call(path, { body, method = body ? "POST" : "GET", signal 
   throw Object.assign(error, { status: response.status });
 }
 
-// Server-sent events as objects. A stream that breaks off just ends: whoever reads it knows what its last event is.
+// Server-sent events as objects. A stream may also end too soon: whoever reads it knows what its last event is.
 export async function* events(response) {
   for await (const line of lines(response)) {
     if (!line.startsWith("data: ") || line === "data: [DONE]") continue;
@@ -52,15 +52,14 @@ async function* pieces(response, decoder) {
   for await (const bytes of chunks(response)) yield decoder.decode(bytes, { stream: true });
 }
 
-// The body, byte by byte as it comes; a connection that is lost is an end like any other.
+// The body as it comes. A connection that is lost before its end is an error.
 export async function* chunks(response) {
   for (const reader = response.body.getReader(); ;) {
     let next;
     try {
       next = await reader.read();
     } catch (error) {
-      if (error.name === "AbortError") throw error;
-      return;
+      throw error.name === "AbortError" ? error : new Problem("The connection broke off.");
     }
     if (next.done) return;
     yield next.value;

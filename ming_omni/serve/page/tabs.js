@@ -19,7 +19,8 @@ export function show(name) {
 
 export function start() {
   tabs.forEach((tab, index) => {
-    const steps = { ArrowUp: -1, ArrowLeft: -1, ArrowDown: 1, ArrowRight: 1, Home: -index, End: tabs.length - 1 - index };
+    const ends = { Home: -index, End: tabs.length - 1 - index };
+    const steps = { ArrowUp: -1, ArrowLeft: -1, ArrowDown: 1, ArrowRight: 1, ...ends };
     tab.onclick = () => show(panel(tab).id);
     tab.onkeydown = (event) => {
       if (!(event.key in steps)) return;

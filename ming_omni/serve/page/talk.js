@@ -141,7 +141,8 @@ export function start(panel) {
     "response.done"({ response }) {
       const answer = call.entries.get(response.output[0]?.id);
       if (answer) close(answer);
-      if (response.status === "failed") put(problem, sentence(response.status_details?.error?.message ?? "the answer failed"));
+      const fault = response.status_details?.error?.message;
+      if (fault) put(problem, sentence(fault));
       if (response.status === "incomplete" && answer) note(answer, "cut at the limit");
       if (answer === call.answer && !call.player.isPlaying) rest();
     },

@@ -29,8 +29,7 @@ export function start(panel) {
   }
 
   function entry({ id, seconds, consent }) {
-    const item = document.createElement("li"), name = document.createElement("b"), about = document.createElement("span");
-    const remove = document.createElement("button");
+    const [item, name, about, remove] = ["li", "b", "span", "button"].map((tag) => document.createElement(tag));
     name.textContent = id;
     name.translate = false;
     put(about, ["{seconds} s", { seconds: seconds.toFixed(1) }], consent);

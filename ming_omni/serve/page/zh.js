@@ -22,6 +22,7 @@ export const chinese = {
   "stopped": "已停止",
   "{seconds} s": "{seconds} 秒",
   "The server cannot be reached.": "无法连接服务器。",
+  "The connection broke off.": "连接中断了。",
 
   // settings
   "System prompt": "系统提示词",
