@@ -65,7 +65,12 @@ def test_the_page_and_the_health_need_no_key(locked, path):
 
 
 def test_only_a_befriended_site_may_send_requests(locked):
-    for origin, status in (("https://friend.example", 200), ("https://other.example", 403), ("null", 403)):
+    for origin, status in (
+        ("https://friend.example", 200),
+        ("https://other.example", 403),
+        ("null", 403),
+        ("http://[", 403),
+    ):
         headers = {"origin": origin, "authorization": f"Bearer {KEYS[0]}"}
         answer = httpx.get(f"{locked.url}/v1/models", headers=headers)
         assert answer.status_code == status
@@ -107,7 +112,7 @@ def test_the_servers_own_page_is_welcome(local):
 
 @pytest.mark.parametrize(
     ("host", "status"),
-    [("localhost", 200), ("127.0.0.1:8000", 200), ("[::1]:80", 200), ("evil.example", 403), ("", 403)],
+    [("localhost", 200), ("127.0.0.1:8000", 200), ("[::1]:80", 200), ("evil.example", 403), ("", 403), ("[::1", 403)],
 )
 def test_a_name_from_elsewhere_that_leads_here_is_a_trick(local, host, status):
     """A page of evil.example may let its name point to 127.0.0.1; browsers then take this server for its own."""

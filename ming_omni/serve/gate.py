@@ -85,7 +85,7 @@ class Gate:
         if self.rules.is_local and not self.keys and not self._is_here(headers.get("host", "")):
             return address, error(403, "this server answers only under its own address", code="wrong_host")
         origin = headers.get("origin")
-        is_own = origin is not None and urlsplit(origin).netloc == headers.get("host")
+        is_own = origin is not None and origin.partition("://")[2] == headers.get("host")
         if origin is not None and not is_own and origin not in self.rules.origins:
             return address, error(403, "this server takes no requests from pages of other sites", code="wrong_origin")
         if not scope["path"].startswith(("/v1/", "/metrics")):
@@ -110,9 +110,9 @@ class Gate:
 
     def _is_here(self, host: str) -> bool:
         """Whether this is how a local server is called. A name from elsewhere that leads here is a page's trick."""
-        name = urlsplit(f"//{host}").hostname or ""
         known = {"localhost", *(urlsplit(origin).hostname for origin in self.rules.origins)}
         try:
+            name = urlsplit(f"//{host}").hostname or ""
             return name in known or bool(ip_address(name))
         except ValueError:
             return False
