@@ -52,6 +52,13 @@ def test_top_k_draws_only_the_k_likeliest(seed, k):
     assert set(draws(logits, Sampling(temperature=5.0, top_k=k, seed=seed))) <= set(logits.topk(k).indices[0].tolist())
 
 
+@pytest.mark.parametrize("k", [10**4, 10**20])
+def test_a_top_k_beyond_the_vocabulary_keeps_all_of_it(k):
+    logits = logits_of(0)
+    size = logits.shape[-1]
+    assert draws(logits, Sampling(1.0, top_k=k, seed=0), 20) == draws(logits, Sampling(1.0, top_k=size, seed=0), 20)
+
+
 @pytest.mark.parametrize(
     ("top_p", "kept"), [(0.5, {0}), (0.51, {0, 1}), (0.8, {0, 1}), (0.81, {0, 1, 2}), (1.0, {0, 1, 2, 3})]
 )

@@ -118,7 +118,7 @@ def _draw(scores: Tensor, sampling: Sequence[Sampling], generators: Sequence[tor
     probability = ((scores - scores.amax(-1, keepdim=True)) / temperature).softmax(-1)
     numbers = [torch.rand((), generator=generator).item() for generator in generators]
     cuts = torch.tensor(
-        [(s.top_k or size, s.top_p, s.min_p, number) for s, number in zip(sampling, numbers, strict=True)]
+        [(min(s.top_k or size, size), s.top_p, s.min_p, number) for s, number in zip(sampling, numbers, strict=True)]
     ).to(scores.device)
     chosen = _land(probability.cumsum(-1), cuts[:, 3:]).squeeze(-1)
     rows = [i for i, s in enumerate(sampling) if s.top_k or s.top_p < 1 or s.min_p]
