@@ -90,6 +90,8 @@ def test_several_names_give_one_mask_each(served):
         ({"n": 11}, "n: input should be less than or equal to 10"),
         ({"prompt": ""}, "prompt: string should have at least 1 character"),
         ({"prompt": " "}, "the prompt is empty"),
+        ({"extra_body": {"negative": "x" * 32_001}}, "negative: string should have at most 32000 characters"),
+        ({"extra_body": {"text": "x" * 32_001}}, "text: string should have at most 32000 characters"),
         ({"extra_body": {"step": 3}}, "there is no parameter step; did you mean steps?"),
     ],
 )

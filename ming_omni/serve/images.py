@@ -17,7 +17,7 @@ from ming_omni.paint.verbs import MAX_STEPS, Cancelled, OnStep
 from ming_omni.serve.capabilities import capabilities, require
 from ming_omni.serve.door import check_model, check_running
 from ming_omni.serve.form import described, read_form
-from ming_omni.serve.media import picture
+from ming_omni.serve.media import picture, small_picture
 from ming_omni.serve.schema import Body
 from ming_omni.serve.work import Studio
 
@@ -25,7 +25,9 @@ MOST_INSIDE = 16
 """Requests; one is painted at a time, the others wait."""
 MOST_PICTURES = 10
 MOST_LOOKED_AT = 16
-"""Pictures of one edit; both as OpenAI limits them."""
+"""Pictures of one edit."""
+MOST_CHARACTERS = 32_000
+"""Of each text; all three as OpenAI limits them."""
 UNSUPPORTED = {
     "background": ("auto", "opaque"),
     "complexity": (),
@@ -53,7 +55,7 @@ class PaintingBody(Body):
 
     without = UNSUPPORTED
     model: str | None = None
-    prompt: str = Field(min_length=1, max_length=32_000)
+    prompt: str = Field(min_length=1, max_length=MOST_CHARACTERS)
     n: int = Field(1, ge=1, le=MOST_PICTURES)
     size: str = "auto"
     user: str = ""
@@ -61,8 +63,8 @@ class PaintingBody(Body):
     seed: int | None = Field(None, ge=0, lt=2**64)
     steps: int = Field(30, ge=1, le=MAX_STEPS)
     guidance: float = Field(5.0, ge=0, le=100)
-    negative: str | None = None
-    text: str | None = None
+    negative: str | None = Field(None, max_length=MOST_CHARACTERS)
+    text: str | None = Field(None, max_length=MOST_CHARACTERS)
 
     @property
     def options(self) -> dict[str, Any]:
@@ -100,6 +102,7 @@ class SegmentationBody(Body):
 
 def router(ming: Ming) -> APIRouter:
     routes, studio, able = APIRouter(), Studio(MOST_INSIDE), capabilities(ming)
+    factor = ming.processor.image_processor.factor
 
     def check(body: PaintingBody | SegmentationBody) -> None:
         check_running(ming)
@@ -133,14 +136,12 @@ def router(ming: Ming) -> APIRouter:
         options = body.options | {"image_guidance": body.image_guidance}
 
         def edited(on_step: OnStep) -> list[Picture]:
-            return ming.edit([picture(data) for data in files["image"]], body.prompt, on_step=on_step, **options)
+            first, *others = files["image"]
+            # Those that are only looked at are made small at once, so that one large picture is held at a time.
+            looked_at = [small_picture(data, factor) for data in others]
+            return ming.edit([picture(first), *looked_at], body.prompt, on_step=on_step, **options)
 
-        return await painted(
-            http,
-            lambda on_step: ming.edit(
-                [picture(data) for data in files["image"]], body.prompt, on_step=on_step, **options
-            ),
-        )
+        return await painted(http, edited)
 
     @routes.post("/v1/images/segmentations", openapi_extra=described(SegmentationBody, ("image",)))
     async def segmentations(http: Request) -> Response:

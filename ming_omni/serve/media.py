@@ -48,6 +48,11 @@ def picture(data: bytes) -> Pillow.Image:
     return load_image(data, max_pixels=MAX_PIXELS)
 
 
+def small_picture(data: bytes, factor: int) -> Pillow.Image:
+    """A picture at the size a model sees: sides are multiples of `factor`."""
+    return fetch_image(picture(data), factor=factor)
+
+
 def sound(data: bytes, max_seconds: float) -> tuple[Tensor, int]:
     """(channels, n) samples and their rate."""
     return read_audio(data, max_samples=MAX_SAMPLES, max_seconds=max_seconds)
@@ -114,7 +119,7 @@ class Media:
                 raise InputError("media are sent as data: URLs, or by an https address")
             if medium is Image:
                 # Made small at once, so that a request with many pictures holds one large one at a time.
-                return fetch_image(picture(data), factor=self.factor)
+                return small_picture(data, self.factor)
             return sound(data, self.max_seconds) if medium is Audio else film(data)
 
         return read
