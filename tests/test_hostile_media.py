@@ -141,6 +141,15 @@ def test_many_large_pictures_are_held_one_at_a_time(served):
     assert all(picture.width * picture.height <= 1024 * 28**2 for picture in pictures)
 
 
+def test_large_pictures_that_an_edit_looks_at_are_held_one_at_a_time(served):
+    large = picture_file(Image.new("RGB", (3000, 3000)))
+    files = [("image", ("first.png", picture_file(board()))), *[("image", ("a.png", large))] * 8]
+    Path("/proc/self/clear_refs").write_text("5")
+    form = {"prompt": "x", "steps": 1}
+    answer = httpx.post(f"{served.url}/v1/images/edits", files=files, data=form, timeout=60)
+    assert answer.is_success and peak_growth_mb() < 150  # eight would take 216
+
+
 def test_too_many_media_are_refused(served):
     answer = ask(served, *[part("image_url", b"x")] * (limits.MAX_MEDIA + 1))
     assert answer.status_code == 400 and "at most 64 media" in answer.json()["error"]["message"]
@@ -174,6 +183,14 @@ def raw(served, data: bytes, *, then_close: bool = False) -> bytes:
             if b"\r\n\r\n" in answer:
                 break
     return answer
+
+
+@pytest.mark.parametrize("headers", [["application/JSON"], ["application/json", "text/plain"]])
+def test_a_json_of_very_many_values_is_refused_however_it_is_announced(served, headers):
+    body = b'{"messages": [' + b"[]," * 200_000 + b"[]]}"
+    named = [("content-type", value) for value in headers]
+    answer = httpx.post(f"{served.url}/v1/chat/completions", content=body, headers=named)
+    assert answer.status_code == 413 and "more than 200,000 values" in answer.json()["error"]["message"]
 
 
 HEAD = (

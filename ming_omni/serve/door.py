@@ -12,6 +12,7 @@ from contextvars import ContextVar
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -42,11 +43,12 @@ class Door:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        headers = dict(scope["headers"])
-        body = ArrivingBody(self, receive, is_json=b"json" in headers.get(b"content-type", b""))
+        headers = Headers(scope=scope)
+        # Of several headers of one name the first holds, for FastAPI too.
+        body = ArrivingBody(self, receive, is_json="json" in headers.get("content-type", "").lower())
         self.inside.add(id(scope))
         try:
-            length = headers.get(b"content-length", b"0")
+            length = headers.get("content-length", "0")
             if length.isdigit() and int(length) > self.rules.max_body_bytes:
                 await describe(body.too_large())(scope, receive, send)
             else:
@@ -166,6 +168,7 @@ ERROR_TYPES = {
 
 def error_body(status: int, message: str, param: str | None = None, code: str | None = None) -> dict:
     kind = ERROR_TYPES.get(status, "invalid_request_error")
+    message = message.encode(errors="backslashreplace").decode()  # half a character of a client's cannot be sent back
     return {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 
