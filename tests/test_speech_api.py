@@ -91,6 +91,7 @@ def test_twice_the_speed_is_half_the_time(client):
     ("options", "message"),
     [
         ({"voice": "alloy"}, "there is no voice 'alloy'"),
+        ({"voice": {"name": "alloy"}}, "voice: input should be a valid string"),
         ({"instructions": "cheerfully"}, "instructions is not supported by this server"),
         ({"response_format": "ogg"}, "response_format: input should be"),
         ({"speed": 9.0}, "speed: input should be less than or equal to 4"),

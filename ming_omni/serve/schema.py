@@ -105,7 +105,7 @@ UNSUPPORTED = {
 
 def _voice(value: Any) -> Any:
     """A name, or `{"id": name}`."""
-    value = value.get("id") if isinstance(value, dict) else value
+    value = value["id"] if isinstance(value, dict) and list(value) == ["id"] else value
     return None if value == OWN_VOICE else value
 
 
