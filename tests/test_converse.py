@@ -403,6 +403,8 @@ def test_bytes_are_bounded_too(reader):
         say(reader, memory, "assistant", "Yes.")
     _, num_bytes = memory.size()
     assert num_bytes > 4 * 5.0 * RATE_HZ * 2
+    memory.items[0].contents[0].text = "x" * 1000  # words that a client says are in a sound
+    assert memory.size()[1] >= num_bytes + 1000
     assert memory.forget(Bounds(10_000, num_bytes // 2, retention=1.0))
     assert memory.size()[1] <= num_bytes // 2
 

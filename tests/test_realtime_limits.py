@@ -82,6 +82,9 @@ WRONG = [
         },
         "a conversation holds at most 4096 tokens",
     ),
+    ("session.update", {"session": {"instructions": "x" * 10_000}}, "the instructions have 10000 tokens"),
+    ("session.update", {"session": {"instructions": "x" * 1_000_000}}, "a text of 1,000,000 characters is too long"),
+    ("session.update", {"session": {"instructions": "\ud800"}}, "half a character"),
     ("input_audio_buffer.append", {}, "audio is missing"),
     ("input_audio_buffer.append", {"audio": "?"}, "audio is base64"),
     ("input_audio_buffer.append", {"audio": base64.b64encode(b"abc").decode()}, "3 bytes end inside one"),
@@ -110,6 +113,7 @@ WRONG = [
         "a turn keeps 4 pictures",
     ),
     ("conversation.item.delete", {"item_id": "nobody"}, "there is no item nobody"),
+    ("conversation.item.delete", {"item_id": "\ud800"}, "there is no item \\ud800"),
     ("conversation.item.retrieve", {"item_id": ["a"]}, "item_id: input should be a valid string"),
     (
         "conversation.item.truncate",

@@ -74,7 +74,8 @@ class Content:
     def num_bytes(self) -> int:
         media = [t for m in self.piece.media for t in (*m.inputs, m.tokens) if isinstance(t, Tensor)]
         samples = 0 if self.samples is None else self.samples.nbytes
-        return samples + sum(t.nbytes for t in media) + 100 * len(self.piece)  # a token's ids and positions
+        # A token has ids and positions; a character, which a client may send beside a sound, up to four bytes.
+        return samples + sum(t.nbytes for t in media) + 100 * len(self.piece) + 4 * len(self.text or "")
 
 
 @dataclass(eq=False)

@@ -33,6 +33,8 @@ class Outbox:
 
     def put(self, kind: str, **fields) -> None:
         data = json.dumps({"type": kind, "event_id": new_id("event"), **fields}, ensure_ascii=False)
+        # Half a character, which a client may have sent, cannot be sent back but as its escape.
+        data = data.encode(errors="backslashreplace").decode()
         self._waiting.append(Letter(kind, fields.get("response_id"), fields.get("delta", ""), data))
         self._count(len(data))
         self._work.set()

@@ -10,6 +10,7 @@ from ming_omni.converse.memory import Bounds
 from ming_omni.converse.wires import Wire
 from ming_omni.ming import Ming
 from ming_omni.serve.capabilities import require
+from ming_omni.serve.chat import check_length
 from ming_omni.serve.door import Refused, check_model
 from ming_omni.serve.realtime import schema
 from ming_omni.serve.realtime.response import Settings
@@ -36,6 +37,7 @@ class Setup:
             raise Refused(400, "this server has realtime sessions only", "session.type")
         session = schema.Session.model_validate(schema.updated(self.session.model_dump(), changes))
         check_model(self.ming, session.model)
+        self._check_instructions(session.instructions)
         self._check_output(session.output_modalities, session.audio.output.voice)
         if session.audio.input.transcription is not None:
             self._check_transcription(session.audio.input.transcription)
@@ -48,6 +50,17 @@ class Setup:
 
     def require(self, capability: str) -> None:
         require(self.able, capability, self.ming.name)
+
+    def _check_instructions(self, instructions: str | None) -> None:
+        """Refuse here, in a thread, what would take the event loop seconds to cut into tokens at every answer."""
+        if instructions is None:
+            return
+        most, tokenizer = self.ming.engine.longest, self.ming.processor.tokenizer
+        check_length(len(instructions), most)
+        num_tokens = len(tokenizer.encode(tokenizer.escape(instructions)))
+        if num_tokens >= most:
+            message = f"the instructions have {num_tokens} tokens; this model reads fewer than {most}"
+            raise Refused(400, message, "instructions")
 
     def _check_output(self, modalities: list[str], voice: str | None) -> None:
         if "audio" in modalities:
@@ -100,6 +113,7 @@ class Setup:
         modalities = body.output_modalities or self.session.output_modalities
         voice = ours.voice if theirs.voice is None else theirs.voice
         self._check_output(modalities, voice)
+        self._check_instructions(body.instructions)
         return Settings(
             modalities == ["audio"],
             self.session.instructions if body.instructions is None else body.instructions,
