@@ -58,6 +58,19 @@ def test_an_edited_picture_is_what_python_edits(client, served, several):
     assert (pixels(answer.data[0].b64_json) == np.asarray(expected.image)).all()
 
 
+def test_pictures_that_an_edit_looks_at_are_made_small_before_the_next_is_opened(served, client, monkeypatch):
+    edit, sizes = served.ming.edit, []
+
+    def watched(images, *args, **options):
+        sizes.extend(image.size for image in images)
+        return edit(images, *args, **options)
+
+    monkeypatch.setattr(served.ming, "edit", watched)
+    large = ("large.png", picture_file(board(1200, 1600)))
+    client.images.edit(image=[large, large], prompt="make it green", extra_body=FAST)
+    assert sizes[0] == (1600, 1200) and sizes[1][0] * sizes[1][1] <= 1024 * 28**2
+
+
 def segment(served, files=None, **fields) -> httpx.Response:
     files = {"image": PICTURE} if files is None else files
     data = {"what": "the red squares", "steps": 2, "seed": 1} | fields
