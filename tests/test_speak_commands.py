@@ -40,7 +40,7 @@ def test_standard_input_is_spoken_to_standard_output(speaker, monkeypatch):
     [
         ({}, "where the speech should go"),
         ({"path": "x.txt"}, "does not end in"),
-        ({"path": "-", "format": "aac"}, "'aac'"),
+        ({"path": "-", "format": "wma"}, "'wma'"),
     ],
 )
 def test_a_bad_destination_is_named_before_anything_is_spoken(speaker, tmp_path, options, reason):
