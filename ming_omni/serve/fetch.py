@@ -35,7 +35,7 @@ def is_public(text: str) -> bool:
         inner = address.ipv4_mapped or address.sixtofour or (address.teredo or (None, None))[1]
         if address in EMBEDDED_IPV4:
             inner = IPv4Address(int(address) & 0xFFFF_FFFF)
-        if inner is not None and not is_public(str(inner)):
+        if address.is_site_local or (inner is not None and not is_public(str(inner))):
             return False
     return address.is_global and not (address.is_multicast or address.is_reserved or address.is_unspecified)
 
