@@ -1,6 +1,6 @@
 """Settings -> a trained model, on some GPUs in a given time: checks, then steps, looks, saves; pieces to carry away.
 
-    python -m ming_omni.train.senses.run nano_understanding --output /tmp/run --pieces $OUT --for 560
+    python -m ming_omni.train.senses.run nano_understanding --output run --pieces pieces --for 560
 
 With several GPUs put `torchrun --nproc-per-node N -m` before the module. Called again with the same output it goes on.
 The learning rate follows the seconds of training, not the steps, so that the run ends annealed whatever its speed.
