@@ -30,6 +30,9 @@ AHEAD = 4
 SECONDS = 300.0
 """No batch takes that long: something is broken."""
 
+CLOSE_SECONDS = 30.0
+"""The batch in hand is finished first."""
+
 Make = Callable[[], Any]
 """Builds an object whose `batch(number)` makes batches; called in the process that uses it, so it must pickle."""
 
@@ -139,4 +142,6 @@ class Ahead:
             time.sleep(0.02)
 
     def close(self) -> None:
+        """Ends the thread: one that still computes when the interpreter goes would take the process down with it."""
         self.is_over = True
+        self.thread.join(CLOSE_SECONDS)
