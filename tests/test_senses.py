@@ -19,7 +19,8 @@ from ming_omni.model.positions import positions
 from ming_omni.model.thinker import Thinker
 from ming_omni.packed import pack
 from ming_omni.train import balance
-from ming_omni.train.senses import balancing, bench, checks, join, plots, run, sounds, together
+from ming_omni.train.parallel import World
+from ming_omni.train.senses import balancing, bench, checks, join, plots, run, sounds
 from ming_omni.train.senses.learner import on_device
 from ming_omni.train.senses.network import Network, Rows, one_hot, shipped
 from ming_omni.train.senses.rows import IGNORE, collate
@@ -201,7 +202,7 @@ def test_the_command_checks_trains_stops_goes_on_and_travels(sets, tmp_path, cap
 
 def test_a_gradient_that_is_not_finite_changes_nothing(sets, tmp_path):
     chosen = settings([*sets, "always=['speech']", "in_turn=[]"])
-    table = bench.build(chosen, tmp_path, together.Team(), torch.device("cpu"))
+    table = bench.build(chosen, tmp_path, World())
     optimizer = run.make_optimizer(table)
     table.start_feed(1)
     batch = on_device(table.feed.next("speech"), table.device, table.store, table.num_mel_bins)

@@ -7,6 +7,8 @@ loss (see learner.py), so that gradients are always summed, never averaged.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
@@ -54,6 +56,28 @@ class World:
         if self.size > 1:
             dist.barrier()
 
+    def agree(self, *values: float) -> list[float]:
+        """The first's values, on the host: nobody waits for a device."""
+        told = torch.tensor(values, dtype=torch.float64)
+        if self.size > 1:
+            dist.broadcast(told, 0)
+        return told.tolist()
+
+    @contextmanager
+    def first_alone(self) -> Iterator[None]:
+        """The first goes through the block, then all others: they find ready what it has made."""
+        if not self.is_first:
+            self.agree(0)
+        yield
+        if self.is_first:
+            self.agree(0)
+
+    def same(self, parameters: list[nn.Parameter]) -> None:
+        """Everybody begins as the first does."""
+        if self.size > 1:
+            for parameter in parameters:
+                dist.broadcast(parameter.data, 0)
+
     def sum_gradients(self, parameters: list[nn.Parameter]) -> None:
         """What FSDP does by itself for its own parameters. One that no process used has a gradient of zero."""
         for parameter in parameters:
@@ -83,10 +107,10 @@ class World:
             dist.destroy_process_group()
 
 
-def start(settings: ParallelSettings) -> World:
-    """One process, or one of those that torchrun started."""
+def start(settings: ParallelSettings, kind: str | None = None) -> World:
+    """One process, or one of those that torchrun started, on devices of a kind: cuda where there is any, or cpu."""
     size, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
-    kind = "cuda" if torch.cuda.is_available() else "cpu"
+    kind = kind or ("cuda" if torch.cuda.is_available() else "cpu")
     device = torch.device(kind, int(os.environ.get("LOCAL_RANK", 0))) if kind == "cuda" else torch.device(kind)
     if size == 1:
         if settings.experts > 1:
@@ -99,7 +123,7 @@ def start(settings: ParallelSettings) -> World:
     if kind == "cuda":
         torch.cuda.set_device(device)
     if not dist.is_initialized():
-        dist.init_process_group("nccl" if kind == "cuda" else "gloo")
+        dist.init_process_group("cpu:gloo,cuda:nccl" if kind == "cuda" else "gloo")
     shape = (size // settings.experts, settings.experts)
     return World(rank, size, device, init_device_mesh(kind, shape, mesh_dim_names=("data", "expert")))
 

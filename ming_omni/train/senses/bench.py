@@ -18,12 +18,12 @@ from ming_omni.evaluate.quick import quick_scores
 from ming_omni.inputs.processor import MingProcessor
 from ming_omni.inputs.tiny import tiny_tokenizer
 from ming_omni.model.omni import MingForConditionalGeneration
+from ming_omni.train.parallel import World
 from ming_omni.train.senses import balancing, looks, sounds, texts
 from ming_omni.train.senses.learner import Learner, Sizes, on_device
 from ming_omni.train.senses.pictures import Labels, Pictures, film_grid, still_grid, still_sizes
 from ming_omni.train.senses.rows import Writer
 from ming_omni.train.senses.settings import Settings
-from ming_omni.train.senses.together import Team
 from ming_omni.train.senses.workers import Feed
 
 DECODERS = 56
@@ -100,7 +100,7 @@ class Bench:
     store: Tensor
     """All speech, (n,) int16 on the device."""
     makers: dict[str, Callable]
-    team: Team
+    world: World
     loads: Tensor
     """How often each expert was chosen since the last report."""
     feed: Feed | None = None
@@ -114,7 +114,7 @@ class Bench:
     def start_feed(self, call: int) -> None:
         """Every call of a run, and every process of it, draws other examples."""
         workers = self.settings.workers | {"looks": min(1, max(self.settings.workers.values()))}
-        self.feed = Feed(self.makers, workers, call * 1_000_000 + self.team.rank * 100_000)
+        self.feed = Feed(self.makers, workers, call * 1_000_000 + self.world.rank * 100_000)
 
     def mark(self) -> Callable[[], None]:
         """A function that waits until the device has done everything so far."""
@@ -149,11 +149,12 @@ class Bench:
         return found
 
 
-def build(settings: Settings, output: Path, team: Team, device: torch.device) -> Bench:
+def build(settings: Settings, output: Path, world: World) -> Bench:
     torch.manual_seed(settings.seed)
     cache = Path(settings.speech.cache) if settings.speech.cache else output / "speech"
     folders = [Path(folder) for folder in settings.speech.folders]
-    with team.first_alone():
+    device = world.device
+    with world.first_alone():
         decoders = min(DECODERS, os.cpu_count() or 1) if any(settings.workers.values()) else 0
         samples, clips = sounds.load(folders, cache, decoders, "train")
     model, processor = load_model(settings.model)
@@ -167,8 +168,8 @@ def build(settings: Settings, output: Path, team: Team, device: torch.device) ->
     )
     learner = Learner(model, processor, settings, sizes)
     learner.to_device(device)
-    team.same([parameter for parameter in learner.parameters() if parameter.requires_grad])
-    torch.manual_seed(settings.seed + team.rank)  # what is drawn on the device: noise and rooms
+    world.same([parameter for parameter in learner.parameters() if parameter.requires_grad])
+    torch.manual_seed(settings.seed + world.rank)  # what is drawn on the device: noise and rooms
     learner.train()
     if settings.compile:
         learner.network.compile()
@@ -182,4 +183,4 @@ def build(settings: Settings, output: Path, team: Team, device: torch.device) ->
     makers["looks"] = partial(Looks, settings, cache)
     store = torch.from_numpy(samples).to(device)
     loads = torch.zeros_like(learner.biases.values)
-    return Bench(settings, device, model, processor, learner, store, makers, team, loads)
+    return Bench(settings, device, model, processor, learner, store, makers, world, loads)

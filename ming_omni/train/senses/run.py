@@ -21,7 +21,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ming_omni.train.senses import checks, states, together
+from ming_omni.train.parallel import start
+from ming_omni.train.recipe import ParallelSettings
+from ming_omni.train.senses import checks, states
 from ming_omni.train.senses.bench import Bench, build
 from ming_omni.train.senses.learner import RIGHT, Moved, on_device
 from ming_omni.train.senses.settings import Settings, read
@@ -59,12 +61,14 @@ def make_optimizer(bench: Bench) -> torch.optim.Optimizer:
 
 def step(bench: Bench, optimizer: torch.optim.Optimizer, batches: list[Moved]) -> dict[str, Tensor]:
     """Learn from batches on the device. Nothing here waits for it; a gradient that is not finite changes nothing."""
-    learner = bench.learner
+    learner, world = bench.learner, bench.world
     losses = learner(batches)
-    torch.stack([value.float() for name, value in losses.items() if not name.startswith(RIGHT)]).sum().backward()
+    total = torch.stack([value.float() for name, value in losses.items() if not name.startswith(RIGHT)]).sum()
+    (total / world.size).backward()  # gradients are summed over processes
     losses = {name: value.detach().float() for name, value in losses.items()}
     groups = {name: [p for p in own if p.grad is not None] for name, own in learner.groups.items()}
-    bench.team.average([p for own in groups.values() for p in own])
+    world.whole = [p for own in groups.values() for p in own]
+    world.sum_gradients(world.whole)
     # Each group by itself: a large gradient of one helper must not still all the others.
     limit = bench.settings.learn.clip_norm
     norms = {name: torch.nn.utils.clip_grad_norm_(own, limit) for name, own in groups.items() if own}
@@ -73,7 +77,7 @@ def step(bench: Bench, optimizer: torch.optim.Optimizer, batches: list[Moved]) -
     optimizer.found_inf = is_bad  # the fused step leaves everything as it is
     optimizer.step()
     optimizer.zero_grad()
-    bench.team.total(learner.loads)
+    world.total(learner.loads)
     learner.biases.move(learner.loads, bench.settings.balance.bias_rate)
     bench.loads += learner.loads
     learner.loads = None
@@ -86,8 +90,8 @@ def train(
     """seconds: of this call, everything included; returns the facts at its end."""
     called = time.perf_counter()
     output.mkdir(parents=True, exist_ok=True)
-    team, device = together.start(settings.device)
-    bench = build(settings, output, team, device)
+    world = start(ParallelSettings(), settings.device)
+    bench = build(settings, output, world)
     optimizer = make_optimizer(bench)
     facts = states.restore(output, bench.learner, optimizer) or {"step": 0, "seconds": 0.0, "calls": 0, "warm_from": 0}
     if start_from and not facts["step"]:
@@ -98,19 +102,19 @@ def train(
     log = (output / LOG).open("a")
 
     def write(row: dict[str, Any]) -> None:
-        if team.is_first:
+        if world.is_first:
             log.write(json.dumps({"step": facts["step"], "seconds": round(facts["seconds"], 2), **row}) + "\n")
             log.flush()
             print(summary(facts, row), flush=True)
 
-    if team.is_first:
+    if world.is_first:
         write({"event": "checked", **checks.check(bench), "setup_seconds": time.perf_counter() - called})
     first_step = facts["step"]
     number = iter(range(first_step, 1 << 60))
     sys.setswitchinterval(5e-4)  # the thread that reads ahead waits for this one's lock often, and needs it briefly
     ahead = Ahead(partial(_read, bench, number))
     ahead.wait()  # workers take a while to start
-    team.agree(0)  # nobody's clock starts before
+    world.agree(0)  # nobody's clock starts before
     last_save = last_look = began = time.perf_counter()
     before, pending, sums, tokens = facts["seconds"], [], {}, 0
     logged = before
@@ -118,7 +122,7 @@ def train(
         while True:
             now = time.perf_counter()
             has_time = before + now - began < settings.seconds and now - called < seconds - RESERVE_SECONDS
-            facts["seconds"], has_time, looks, saves = team.agree(
+            facts["seconds"], has_time, looks, saves = world.agree(
                 before + now - began,
                 has_time,
                 now - last_look > settings.look_seconds,
@@ -127,9 +131,9 @@ def train(
             if not has_time:
                 break
             if looks or saves:
-                if looks and team.is_first:
+                if looks and world.is_first:
                     write({"event": "look", **bench.look()})
-                if saves and team.is_first:
+                if saves and world.is_first:
                     states.save(output, bench.learner, optimizer, facts)
                 now = time.perf_counter()
                 last_look, last_save = now if looks else last_look, now if saves else last_save
@@ -139,7 +143,7 @@ def train(
             for group in optimizer.param_groups:
                 group["lr"] = group["rate"] * factor
             losses = step(bench, optimizer, batches)
-            tokens += sum(settings.tokens[batch.kind] for batch in batches) * team.size
+            tokens += sum(settings.tokens[batch.kind] for batch in batches) * world.size
             pending.append(bench.mark())
             if len(pending) > 2:
                 pending.pop(0)()  # never more than two steps ahead of the device
@@ -159,7 +163,7 @@ def train(
                 sums, tokens, logged = {}, 0, facts["seconds"]
         facts["is_over"] = facts["seconds"] >= settings.seconds
         bench.wait()
-        if team.is_first:
+        if world.is_first:
             states.save(output, bench.learner, optimizer, facts)
             if facts["step"] > first_step:
                 write({"event": "look", **bench.look()})
@@ -169,8 +173,8 @@ def train(
         ahead.close()
         bench.feed.close()
         log.close()
-        team.stop()
-    if pieces is not None and team.is_first:
+        world.stop()
+    if pieces is not None and world.is_first:
         (pieces / LOG).write_text((output / LOG).read_text())
     return facts
 
