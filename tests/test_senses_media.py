@@ -13,7 +13,7 @@ from ming_omni.inputs.mel import log_mel
 from ming_omni.model.audio_encoder import AudioEncoder
 from ming_omni.model.vision_encoder import VisionEncoder
 from ming_omni.train.senses import ears
-from ming_omni.train.senses.eyes import Eyes
+from ming_omni.train.senses.eyes import Eyes, varied
 
 
 @pytest.mark.parametrize("grid", [(1, 18, 18), (2, 10, 10), (1, 4, 6)])
@@ -90,3 +90,15 @@ def test_another_speed_is_that_of_the_plain_augmentation():
     start, length, speed = torch.tensor([1000]), torch.tensor([5000]), torch.tensor([1.1], dtype=torch.float64)
     found = ears.samples_of(store, start, length, speed, lengths, int(lengths))
     assert_close(found, wanted, atol=1e-5, rtol=0)
+
+
+def test_varied_pictures_differ_from_each_other_but_frames_of_a_film_only_by_noise():
+    torch.manual_seed(0)
+    still = torch.full((1, 3, 64, 64), 100, dtype=torch.uint8)
+    still[..., 20:40, 20:40] = 200
+    apart = varied(still.repeat(64, 1, 1, 1)).float()
+    film = varied(still.repeat(64, 1, 1, 1), 8).float().unflatten(0, (8, 8))
+    assert (apart[1:] - apart[0]).abs().mean() > 10, "every picture is varied in its own way"
+    assert (film - film.mean(1, keepdim=True)).abs().mean() < 5, "frames stay alike"
+    assert (film.mean(1) - still).abs().mean() > 5, "a film is varied too"
+    assert 5 < sum(bool((picture == still[0]).all()) for picture in apart) < 30, "a quarter stays as it is"

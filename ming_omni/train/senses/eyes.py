@@ -19,6 +19,9 @@ from ming_omni.inputs.patches import ImageProcessor
 from ming_omni.model.layers import attend_both_ways
 from ming_omni.model.vision_encoder import VisionAttention, VisionEncoder, rotate
 
+BEND = 0.03
+"""How far points of a 6 x 6 net move, in halves of a side (standard deviation): things get 10 % wider or narrower."""
+
 
 def still_patches(pictures: Tensor, sizes: Sequence[tuple[int, int]], processor: ImageProcessor) -> Tensor:
     """pictures (n, 3, S, S) uint8; sizes after each resize -> (n P, C·T·p·p)"""
@@ -55,6 +58,32 @@ def patches(frames: Tensor, processor: ImageProcessor) -> Tensor:
         "n (t l) c (h a y) (w b x) -> (n t h w a b) (c l y x)",
         l=processor.temporal_patch_size, a=merge, b=merge, y=p, x=p,
     )  # fmt: skip
+
+
+def varied(pictures: Tensor, frames: int = 1) -> Tensor:
+    """Training pictures (n, 3, S, S) uint8 -> the same, each bent, blurred, tinted and made noisy in its own way.
+
+    A few drawings of each thing are known; those to come are drawn differently. `frames` in a row, a film, share all
+    but the noise.
+    """
+    count, side, device = len(pictures) // frames, pictures.shape[-1], pictures.device
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(count, 1, *shape, device=device)
+
+    strength = (torch.rand(count, 1, 1, 1, 1, device=device) * 4 / 3 - 1 / 3).clamp(min=0)  # a quarter stays as it is
+    net = (strength * BEND * normal(2, 6, 6)).flatten(0, 1)
+    bend = rearrange(F.interpolate(net, size=(side, side), mode="bicubic"), "n c h w -> n h w c")
+    straight = F.affine_grid(torch.eye(2, 3, device=device)[None], [1, 3, side, side], align_corners=False)
+    grid = (straight + bend).repeat_interleave(frames, 0)
+    x = F.grid_sample(pictures.float(), grid, padding_mode="border", align_corners=False)
+    smooth = F.avg_pool2d(x, 3, 1, 1, count_include_pad=False)
+    x, smooth = x.unflatten(0, (count, frames)), smooth.unflatten(0, (count, frames))
+    x = x + strength * normal(1, 1, 1).clamp(0, 1) * (smooth - x)
+    middle = x.mean((1, 2, 3, 4), keepdim=True)
+    contrast = 1 + strength * (0.12 * normal(1, 1, 1) + 0.06 * normal(3, 1, 1))
+    x = middle + contrast * (x - middle) + strength * (20 * normal(1, 1, 1) + 6 * torch.randn_like(x))
+    return x.flatten(0, 1).round().clamp(0, 255).to(torch.uint8)
 
 
 class Layout(NamedTuple):

@@ -21,10 +21,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ming_omni.data.films import FRAMES
 from ming_omni.train.parallel import start
 from ming_omni.train.recipe import ParallelSettings
 from ming_omni.train.senses import checks, states
 from ming_omni.train.senses.bench import Bench, build
+from ming_omni.train.senses.eyes import varied
 from ming_omni.train.senses.learner import RIGHT, Moved, on_device
 from ming_omni.train.senses.settings import Settings, read
 from ming_omni.train.senses.workers import Ahead
@@ -135,6 +137,8 @@ def train(
                     write({"event": "look", **bench.look()})
                 if saves and world.is_first:
                     states.save(output, bench.learner, optimizer, facts)
+                    if pieces is not None:
+                        states.export(pieces, bench.learner, facts)
                 now = time.perf_counter()
                 last_look, last_save = now if looks else last_look, now if saves else last_save
                 continue
@@ -180,11 +184,15 @@ def train(
 
 
 def _read(bench: Bench, number: Iterator[int]) -> list[Moved]:
-    """The batches of the next step, on the device."""
-    return [
-        on_device(bench.feed.next(kind), bench.device, bench.store, bench.num_mel_bins)
-        for kind in kinds_of(next(number), bench.settings)
-    ]
+    """The batches of the next step, on the device, their pictures varied."""
+    found = []
+    for kind in kinds_of(next(number), bench.settings):
+        batch = on_device(bench.feed.next(kind), bench.device, bench.store, bench.num_mel_bins)
+        if kind in ("pictures", "films") and bench.settings.pictures.varied:
+            frames = FRAMES if kind == "films" else 1
+            batch.media["pictures"] = varied(batch.media["pictures"], frames)
+        found.append(batch)
+    return found
 
 
 def summary(facts: dict[str, Any], row: dict[str, Any]) -> str:

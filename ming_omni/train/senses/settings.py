@@ -19,6 +19,8 @@ class PictureSettings:
     """Side of a picture as it is drawn."""
     tokens: int = 256
     """Of a row: one picture and as many turns as fit."""
+    varied: bool = True
+    """Bent, tinted and noisy, so that drawings nobody has seen are recognised too."""
     film_pixels: int = 140
     film_tokens: int = 192
     chinese: float = 0.35
