@@ -97,8 +97,10 @@ def test_varied_pictures_differ_from_each_other_but_frames_of_a_film_only_by_noi
     still = torch.full((1, 3, 64, 64), 100, dtype=torch.uint8)
     still[..., 20:40, 20:40] = 200
     apart = varied(still.repeat(64, 1, 1, 1)).float()
-    film = varied(still.repeat(64, 1, 1, 1), 8).float().unflatten(0, (8, 8))
+    film = varied(still.repeat(256, 1, 1, 1), 8).float().unflatten(0, (32, 8))
     assert (apart[1:] - apart[0]).abs().mean() > 10, "every picture is varied in its own way"
-    assert (film - film.mean(1, keepdim=True)).abs().mean() < 5, "frames stay alike"
-    assert (film.mean(1) - still).abs().mean() > 5, "a film is varied too"
+    middle = film.mean(1, keepdim=True)
+    assert (middle[:, 0] - still).abs().mean() > 1.5 * (film - middle).abs().mean(), (
+        "what a film's frames share is more"
+    )
     assert 5 < sum(bool((picture == still[0]).all()) for picture in apart) < 30, "a quarter stays as it is"
