@@ -169,10 +169,10 @@ def train(
         bench.wait()
         if world.is_first:
             states.save(output, bench.learner, optimizer, facts)
+            if pieces is not None:  # before the last look: a machine may be taken away at any time
+                states.export(pieces, bench.learner, facts)
             if facts["step"] > first_step:
                 write({"event": "look", **bench.look()})
-            if pieces is not None:
-                states.export(pieces, bench.learner, facts)
     finally:
         ahead.close()
         bench.feed.close()
