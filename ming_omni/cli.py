@@ -263,7 +263,7 @@ def train(
 
 @app.command()
 def data(
-    kind: Annotated[str, typer.Argument(help="sprites, scenes, teacher, plan, speech, engines, text, sheet, judges.")],
+    kind: Annotated[str, typer.Argument(help="sprites, scenes, teacher, plan, speech, engines, text, sheet, judges, words.")],
     output: Annotated[Path, typer.Argument(help="The folder to fill; run again, it goes on where it stopped.")],
     seed: Annotated[int, typer.Option(help="The same seed makes the same data.")] = 0,
     count: Annotated[int, typer.Option("--count", "-n", help="How many examples.")] = 1024,

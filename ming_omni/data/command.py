@@ -4,7 +4,7 @@ sprites   the bank that scenes are drawn from          teacher   the speech teac
 scenes    drawn pictures with labels, in shards        plan      sentences to be spoken, JSON lines
 text      dialogue, JSON lines                         speech    spoken sentences, in shards
 judges    the detector that scores generated pictures  engines   the same by other programs, for recognition alone
-sheet     contact sheets of every kind of scene
+sheet     contact sheets of every kind of scene          words    the dictionary that nano's talker reads by
 """
 
 from __future__ import annotations
@@ -68,6 +68,10 @@ def data_command(
         from ming_omni.data.teacher import build_teacher
 
         return build_teacher(output, packages_folder)
+    if kind == "words":
+        from ming_omni.data.lexicon import build_lexicon
+
+        return build_lexicon(output, packages_folder)
     if kind == "text":
         return _text(output, seed, count, packages_folder, ask)
     if is_speech:
@@ -87,7 +91,7 @@ def data_command(
     return _scenes(output, seed, count, split, workers, device, bank)
 
 
-KINDS = ("sprites", "teacher", "scenes", "plan", "speech", "engines", "text", "judges", "sheet")
+KINDS = ("sprites", "teacher", "scenes", "plan", "speech", "engines", "text", "judges", "sheet", "words")
 
 
 def _same_request(output: Path, request: dict) -> None:

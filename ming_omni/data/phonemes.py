@@ -14,6 +14,7 @@ from pathlib import Path
 
 from ming_omni.data import packages
 from ming_omni.errors import InputError
+from ming_omni.speech.reading import readings, split_syllable
 
 CHINESE = re.compile(r"[\u4e00-\u9fff]+")
 PIECES = re.compile(r"[\u4e00-\u9fff]+|[A-Za-z0-9' \-]+|[^\u4e00-\u9fffA-Za-z0-9' \-]")
@@ -104,28 +105,9 @@ def kokoro_english(ipa: str, accent: str) -> str:
     return ipa
 
 
-def readings(text: str) -> list[str]:
-    """`你好` -> ["ni2", "hao3"]: pinyin with its tone as spoken, sandhi included."""
-    from pypinyin import Style, lazy_pinyin
-
-    return lazy_pinyin(text, style=Style.TONE3, neutral_tone_with_five=True, tone_sandhi=True)
-
-
 def mandarin(syllables: Sequence[str]) -> str:
     """Pinyin syllables -> phonemes, the tone behind the vowel."""
     return "".join(_syllable(*split_syllable(syllable)) for syllable in syllables)
-
-
-def split_syllable(syllable: str) -> tuple[str, str, str]:
-    """`zhi1` -> ("zh", "-i", "1"): initial, final as pronounced, tone."""
-    from pypinyin.contrib.tone_convert import to_finals, to_initials
-
-    tone = syllable[-1] if syllable[-1].isdigit() else "5"
-    plain = syllable.rstrip("12345")
-    initial, final = to_initials(plain, strict=True), to_finals(plain, strict=True).replace("ü", "v")
-    if final == "i" and initial in ("zh", "ch", "sh", "r", "z", "c", "s"):
-        final = "-i"
-    return initial, final, tone
 
 
 def _syllable(initial: str, final: str, tone: str) -> str:
