@@ -27,11 +27,14 @@ MARKS = {
 PHONEMES = "AIOWYbdfhijklmnpstuvwzæðŋɑɔəɛɜɡɪɹɾʃʊʌʒʔʤʧθᵊᵻˈˌT"
 """Of misaki's American dictionary: A, I, O, W, Y are diphthongs, ˈ and ˌ stand before a stressed vowel."""
 LETTERS = "abcdefghijklmnopqrstuvwxyz'"
-INITIALS = "b p m f d t n l g k h j q x zh ch sh r z c s".split()
+INITIALS = (
+    "b", "p", "m", "f", "d", "t", "n", "l", "g", "k", "h", "j", "q", "x", "zh", "ch", "sh", "r", "z", "c", "s",
+)  # fmt: skip
 FINALS = (
-    "a o e ai ei ao ou an en ang eng er ong i ia ie iao iou ian in iang ing iong io u ua uo uai uei uan uen uang ueng "
-    "v ve van vn -i"
-).split()
+    "a", "o", "e", "ai", "ei", "ao", "ou", "an", "en", "ang", "eng", "er", "ong", "i", "ia", "ie", "iao", "iou", "ian",
+    "in", "iang", "ing", "iong", "io", "u", "ua", "uo", "uai", "uei", "uan", "uen", "uang", "ueng", "v", "ve", "van",
+    "vn", "-i",
+)  # fmt: skip
 HISSING = ("zh", "ch", "sh", "r", "z", "c", "s")
 SYMBOLS = (
     END, UNKNOWN, GAP, *dict.fromkeys(MARKS.values()), *PHONEMES, *(f"<{letter}>" for letter in LETTERS),
