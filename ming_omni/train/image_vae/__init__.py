@@ -1,0 +1,1 @@
+"""The run in which nano's picture autoencoder learns: scenes drawn on the GPU, one loop, pieces to carry away."""
