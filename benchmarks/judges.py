@@ -1,8 +1,9 @@
-"""Clips -> what Whisper hears in them, kept in a file: it takes seconds a clip, and is the same at every scoring.
+"""Clips -> what Whisper hears in them, kept in a file: it takes a second a clip, and is the same at every scoring.
 
-    python -m benchmarks.judges --data DATA [--limit 25]      ahead of benchmarks.scores, which asks for what is missing
+    python -m benchmarks.judges --data DATA [--limit 100]        before or after benchmarks.scores, with the same limit
 
-DATA/venv-judges is an environment with faster-whisper, DATA/whisper the model, see benchmarks/whisper.py.
+DATA/venv-judges is an environment with faster-whisper, DATA/whisper the model, see benchmarks/whisper.py. What is known
+lies in DATA/whisper-scores.json; only what is missing there is listened to.
 """
 
 from __future__ import annotations
@@ -11,34 +12,44 @@ import argparse
 import json
 import subprocess
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
 
-from ming_omni.evaluate.clips import Clip, real_clips, synthetic_clips
+from ming_omni.evaluate.clips import Clip
 
-CHUNK = 16
+CHUNK = 48
 """Clips between two writings of the file."""
+PARTS = ("english", "mandarin", "accents")
 
 
-def whisper(data: Path, threads: int = 1) -> Callable[[Sequence[Clip]], list[str]] | None:
-    """A judge as `evaluate.hearing` takes it, or None where it is not installed."""
-    if not ((data / "whisper" / "model.bin").exists() and _python(data).exists()):
-        return None
+def known(data: Path) -> dict[str, str]:
+    """What was heard so far, by the clips' keys."""
+    path = data / "whisper-scores.json"
+    return json.loads(path.read_text()) if path.exists() else {}
 
-    def judge(clips: Sequence[Clip]) -> list[str]:
-        kept = data / "whisper" / "heard.json"
-        known = json.loads(kept.read_text()) if kept.exists() else {}
-        missing = [clip for clip in clips if _key(clip) not in known]
-        for start in range(0, len(missing), CHUNK):
-            chunk = missing[start : start + CHUNK]
-            known |= {_key(clip): row["text"] for clip, row in zip(chunk, heard(data, chunk, threads), strict=True)}
-            kept.write_text(json.dumps(known, ensure_ascii=False))
-        return [known[_key(clip)] for clip in clips]
 
-    return judge
+def key(clip: Clip) -> str:
+    digest = blake2b(np.ascontiguousarray(clip.samples, np.float32).tobytes(), digest_size=12)
+    return f"{clip.language} {digest.hexdigest()}"
+
+
+def is_installed(data: Path) -> bool:
+    return (data / "whisper" / "model.bin").exists() and _python(data).exists()
+
+
+def judge(data: Path, clips: Sequence[Clip], threads: int = 1) -> None:
+    found = known(data)
+    missing = [clip for clip in clips if key(clip) not in found]
+    for start in range(0, len(missing), CHUNK):
+        chunk = missing[start : start + CHUNK]
+        found |= {key(clip): row["text"] for clip, row in zip(chunk, heard(data, chunk, threads), strict=True)}
+        scratch = data / "whisper-scores.new"
+        scratch.write_text(json.dumps(found, ensure_ascii=False))
+        scratch.rename(data / "whisper-scores.json")
+        print(f"{start + len(chunk)} of {len(missing)}", flush=True)
 
 
 def heard(data: Path, clips: Sequence[Clip], threads: int) -> list[dict]:
@@ -57,21 +68,16 @@ def _python(data: Path) -> Path:
     return data / "venv-judges" / "bin" / "python"
 
 
-def _key(clip: Clip) -> str:
-    digest = blake2b(np.ascontiguousarray(clip.samples, np.float32).tobytes(), digest_size=12)
-    return f"{clip.language} {digest.hexdigest()}"
-
-
 def main() -> None:
+    from benchmarks.scores import LIMITS, clips_of
+
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--limit", type=int, default=25)
+    parser.add_argument("--limit", type=int)
     given = parser.parse_args()
-    judge = whisper(given.data)
-    if judge is None:
+    if not is_installed(given.data):
         raise SystemExit(f"{given.data} holds no whisper/ or venv-judges/")
-    judge(real_clips(given.data, 2 * given.limit))
-    judge([clip for clip in synthetic_clips(given.data, given.limit) if not clip.accent])
+    judge(given.data, [clip for part in PARTS for clip in clips_of(part, given.data, given.limit or LIMITS[part])])
 
 
 if __name__ == "__main__":

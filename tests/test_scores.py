@@ -4,16 +4,19 @@ import io
 import json
 import math
 import tarfile
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import soundfile
 import torch
 
+from benchmarks import scores
 from ming_omni.data.bank import stock
 from ming_omni.data.shards import as_json, write_shard
+from ming_omni.errors import InputError
 from ming_omni.evaluate import hearing, routing, seeing, talking
-from ming_omni.evaluate.clips import Clip, real_clips, synthetic_clips
+from ming_omni.evaluate.clips import Clip, kind_of, real_clips, synthetic_clips
 from ming_omni.evaluate.metrics import Errors
 from ming_omni.evaluate.score import Score, rate, share, table, wilson
 from ming_omni.inputs.messages import Image, Message, Text, Video
@@ -90,12 +93,16 @@ def hearer():
     ming.engine.stop()
 
 
+def scored(hearer, clips, other):
+    heard = dict(zip(clips, hearing.hear(hearer, clips), strict=True))
+    named = [c for c in clips if c.entity]
+    listed = dict(zip(named, hearing.with_lists(hearer, named), strict=True))
+    return {score.ability: score for score in hearing.speech_scores(heard, listed, other)}
+
+
 def test_clips_are_heard_through_the_product_and_counted_by_hand(hearer):
     other = {"Three!": "three", "three": "tree", "three cats": "three cats", "谢谢。": "谢"}
-    scores = hearing.speech_scores(
-        hearer, CLIPS, ("speech", "entities", "dialect"), lambda clips: [other[c.text] for c in clips]
-    )
-    found = {score.ability: score for score in scores}
+    found = scored(hearer, CLIPS, {c: other[c.text] for c in CLIPS if c.text in other})
     english = found["English WER, synthetic unseen voices"]
     assert (english.value, english.count, english.verdict, english.beside) == (0, 2, "goal", {"whisper-base": 0.5})
     real = found["English WER, real speech"]
@@ -106,15 +113,24 @@ def test_clips_are_heard_through_the_product_and_counted_by_hand(hearer):
     assert "Mandarin CER, real words" not in found
     assert found["dialect tag, synthetic accents"].value == 1
     assert found["- plain Mandarin left untagged, synthetic"].value == 0
+    accented = found["- Mandarin CER in synthetic accents"]
+    assert (accented.value, accented.beside) == (pytest.approx(1 / 3), {})  # whisper-base has not heard them all
     without = found["named entities: NE-WER without list"]
     assert (without.value, without.floor, without.beside) == (0, 1, {"whisper-base": 1})
     assert found["named entities: NE-WER with list"].value == 0
     assert found["false insertions from a wrong list"].value == 0.5  # Free of Thrice and Free: near enough to three
 
 
-def test_only_what_is_asked_for_is_heard(hearer):
-    (tag, _) = hearing.speech_scores(hearer, CLIPS, ("dialect",))
-    assert (tag.ability, tag.count) == ("dialect tag, synthetic accents", 1)
+def test_each_kind_has_a_row_and_rare_words_stand_apart(hearer):
+    clips = [clip(TALK, "three", "everyday"), clip(TALK, "three trees", "rare words")]
+    found = scored(hearer, clips, dict.fromkeys(clips, "three"))
+    name = "English WER, synthetic unseen voices"
+    rows = {ability: score.value for ability, score in found.items()}
+    assert rows == {
+        name: pytest.approx(1 / 3), f"{name}, without rare words": 0, "- everyday": 0, "- rare words": 0.5,
+    }  # fmt: skip
+    assert found[name].verdict == "below" and found[f"{name}, without rare words"].verdict == "goal"
+    assert found["- rare words"].beside == {"whisper-base": 0.5} and found["- rare words"].verdict == ""
 
 
 def test_a_wrong_list_lacks_the_name_and_a_right_one_has_it():
@@ -142,6 +158,9 @@ def test_clips_of_the_test_are_found_and_no_others(tmp_path):
     write_shard(folder / "shard-00001.tar", [sample(9, "question", "train"), sample(8, "question", "test")])
     found = synthetic_clips(tmp_path, 1)  # twice as many everyday sentences, no half number
     assert [c.text for c in found] == ["everyday 0", "everyday 1", "question 8"]
+    assert [c.kind for c in synthetic_clips(tmp_path, 1, {"everyday", "0"})] == ["everyday", "rare words", "rare words"]
+    (folder / "held-leaks.json").write_text(json.dumps(["everyday 0", "question 8"]))
+    assert [c.text for c in synthetic_clips(tmp_path, 1)] == ["everyday 1", "everyday 2"]
 
     words = {"a.wav": "stay", "b.wav": "go", "c.wav": "ma1"}
     kept = tmp_path / "held-out" / "prompts"
@@ -158,6 +177,22 @@ def test_clips_of_the_test_are_found_and_no_others(tmp_path):
     found = real_clips(tmp_path, 9)
     assert sorted(c.text for c in found) == ["go", "stay"]  # a syllable with its tone is no word
     assert all((c.source, c.kind, len(c.samples)) == ("prompts", "english", 1600) for c in found)
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "called"),
+    [
+        ("everyday", "We're here.", "everyday"),
+        ("everyday", "Pidgins are here.", "rare words"),
+        ("name", "Pidgins are here.", "name"),  # a name is rare by its nature
+        ("mandarin", "盛誉，瓦砾，雪橇。", "mandarin rare words"),
+        ("mandarin", "你好，我打嗝了。", "mandarin"),
+        ("accented", "盛誉，瓦砾，雪橇。", "accented"),
+    ],
+)
+def test_rare_words_make_a_plain_sentence_another_kind(kind, text, called):
+    assert kind_of(kind, text, {"we", "re", "are", "here"}) == called
+    assert kind_of("everyday", text, None) == "everyday"
 
 
 # Seeing
@@ -309,24 +344,74 @@ def test_max_violation_is_the_mean_of_the_layers():
 # The command
 
 
-def test_the_command_writes_figures_and_a_table(tmp_path, monkeypatch, capsys):
-    from concurrent.futures import ThreadPoolExecutor
-
-    from benchmarks import scores
-
+def small(folder, seed: int = 0):
+    """A model folder."""
     model, processor = untaught()
-    model.save_pretrained(tmp_path / "small")
-    processor.save_pretrained(tmp_path / "small")
+    torch.manual_seed(seed)
+    torch.nn.init.normal_(model.thinker.head.weight, std=0.3)
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder
+
+
+def command(monkeypatch, tmp_path, *options):
+    """Runs it in this process, and returns the figures."""
+    monkeypatch.setattr(scores, "ProcessPoolExecutor", lambda workers, mp_context: ThreadPoolExecutor(workers))
+    monkeypatch.setattr("sys.argv", [str(a) for a in ("scores", *options, "--data", tmp_path)])
+    scores.main()
+    return json.loads((tmp_path / "out.json").read_text())
+
+
+def test_the_command_writes_figures_and_tables_and_measures_no_part_twice(tmp_path, monkeypatch, capsys):
     (tmp_path / "text").mkdir()
     line = json.dumps({"question": "Hi?", "answer": "Hello.", "split": "test"})
     (tmp_path / "text" / "packaged.jsonl").write_text(line)
-    monkeypatch.setattr(scores, "ProcessPoolExecutor", lambda workers, mp_context: ThreadPoolExecutor(workers))
-    arguments = ["scores", tmp_path / "small", "--data", tmp_path, "--base", tmp_path / "small", "--limit", "1"]
-    arguments += ["--output", tmp_path / "out.json", "--only", "text", "balance"]
-    monkeypatch.setattr("sys.argv", [str(a) for a in arguments])
-    scores.main()
-    figures = json.loads((tmp_path / "out.json").read_text())
-    growth, balance = figures["scores"]
+    one, other = small(tmp_path / "one"), small(tmp_path / "other", 1)
+    options = ["--base", one, "--limit", 1, "--output", tmp_path / "out.json", "--only", "text"]
+    growth, balance = command(monkeypatch, tmp_path, one, *options)["scores"]
     assert (growth["ability"], growth["reached"]) == ("text perplexity above the base", "goal")
     assert balance["ability"].startswith("MaxVio, text") and balance["value"] > 0
-    assert (tmp_path / "out.md").read_text() in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert (tmp_path / "out.md").read_text() in shown
+    assert "| text perplexity above the base | 0.0 % | 2.0 % | met | 0.5 % | met |" in shown
+    assert "Not measured: scenes, english" in shown
+
+    part = tmp_path / "out.parts" / "text.json"
+    measured_at = part.stat().st_mtime_ns
+    assert command(monkeypatch, tmp_path, one, *options)["scores"] == [growth, balance]
+    assert part.stat().st_mtime_ns == measured_at
+    (grown, _) = command(monkeypatch, tmp_path, other, *options)["scores"]
+    assert grown["value"] != growth["value"] and part.stat().st_mtime_ns > measured_at
+
+
+def test_a_part_that_fails_leaves_the_others_done(tmp_path):
+    kept = {}
+
+    def fail():
+        raise InputError("nothing there")
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(InputError, match="nothing there"):
+        patch.setattr(scores, "ProcessPoolExecutor", lambda workers, mp_context: ThreadPoolExecutor(workers))
+        scores.side_by_side({"words": fail, "video": lambda: {"scores": []}}, 1, kept.__setitem__)
+    assert kept == {"video": {"scores": []}}
+
+
+def test_parts_put_together_stand_beside_what_whisper_heard():
+    told = {"source": "synthetic", "context": ["Ada", "Bo"], "accent": ""}
+    rows = [
+        told | {"name": str(i), "kind": kind, "text": text, "entity": name, "key": key, "heard": {"text": said}}
+        for i, (kind, text, name, key, said) in enumerate(
+            [("name", "I met Ada.", "Ada", "a", "i met otto"), ("everyday", "Hello.", "", "b", "hello")]
+        )
+    ]
+    parts = {"english": {"clips": rows, "counts": None}}
+    found = {score.ability: score for score in scores.scores_of(parts, {"a": "I met Ada"})}
+    assert found["- name"].beside == {"whisper-base": 0} and found["- everyday"].beside == {}
+    assert "named entities: NE-WER with list" not in found
+    parts["lists"] = {"listed": {"0": ["i met ada", "bo met ada"]}}
+    found = {score.ability: score for score in scores.scores_of(parts, {"a": "I met Ada"})}
+    assert found["named entities: NE-WER with list"].value == 0
+    wrong = found["false insertions from a wrong list"]
+    assert (wrong.value, wrong.beside) == (1, {"whisper-base, no list": 0})
+    parts["lists"]["listed"]["unheard"] = ["", ""]  # of a part that is not done
+    assert not any("list" in score.ability for score in scores.scores_of(parts, {}))

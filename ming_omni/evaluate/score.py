@@ -100,6 +100,21 @@ def table(scores: Sequence[Score]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def targets(scores: Sequence[Score]) -> str:
+    """Markdown: of those with a floor, whether it and the goal are met."""
+    lines = ["| ability | score | floor | | goal | |", "|---|---|---|---|---|---|"]
+    for s in scores:
+        if s.floor is not None:
+            show, met = _plain if s.is_ratio else _percent, s.verdict in ("floor", "goal")
+            cells = (show(s.floor), _met(met), show(s.goal), _met(s.verdict == "goal") if s.goal is not None else "")
+            lines.append(f"| {' | '.join((s.ability, show(s.value), *cells))} |")
+    return "\n".join(lines) + "\n"
+
+
+def _met(is_met: bool) -> str:
+    return "met" if is_met else "not met"
+
+
 def _percent(value: float | None) -> str:
     return "" if value is None else f"{100 * value:.1f} %"
 
