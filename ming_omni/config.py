@@ -244,6 +244,12 @@ class PainterConfig(PreTrainedConfig):
     flow: FlowConfig | dict | None = None
     default_size: int = 64
     """Side of a square picture; the published table of sizes, made for 512, is scaled by it."""
+    steps: int = 30
+    guidance: float = 5.0
+    image_guidance: float = 2.0
+    """How it is asked to paint when nobody says otherwise; a distilled painter needs few steps and no guidance."""
+    mask_threshold: float = 0.12
+    """A pixel that changed by more belongs to a mask, see `paint.masks.changed`."""
 
     def __post_init__(self, **kwargs):
         tiny = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "vocab_size": 1}
@@ -486,7 +492,7 @@ def tiny_painter() -> PainterConfig:
 
 
 def nano_painter() -> PainterConfig:
-    """The shipped painter: 256 x 256 pixels, 16 x 16 patches."""
+    """The shipped painter: 20M beside the autoencoder, 256 x 256 pixels, 16 x 16 patches, 8 steps without guidance."""
     return PainterConfig(
         query_scales=(4, 8),
         thinker_width=576,
@@ -524,7 +530,11 @@ def nano_painter() -> PainterConfig:
             out_width=256,
             max_length=32,
         ),
+        flow=FlowConfig(shift=2.0),
         default_size=256,
+        steps=8,
+        guidance=1.0,
+        image_guidance=1.0,
     )
 
 
@@ -617,10 +627,21 @@ def talker_nano() -> TalkerConfig:
         aggregator=LatentTransformerConfig(
             hidden_size=256, num_hidden_layers=2, num_attention_heads=4, mlp_ratio=4.0, use_qk_norm=True
         ),
-        vae=AudioVAEConfig(
-            encoder=BackboneConfig(hidden_size=256, intermediate_size=768, num_hidden_layers=4),
-            decoder=BackboneConfig(hidden_size=256, intermediate_size=768, num_hidden_layers=5),
-        ),
+        vae=audio_vae_nano(),
+    )
+
+
+def audio_vae_nano() -> AudioVAEConfig:
+    """50 latents of 32 a second. Most of it decodes, which is harder than to encode.
+
+    The encoder reads three hops at once: all that a frame of the decoder must say (its window lies over them and over
+    the past).
+    """
+    return AudioVAEConfig(
+        frame_samples=960,
+        latent_dim=32,
+        encoder=BackboneConfig(hidden_size=256, intermediate_size=768, num_hidden_layers=3),
+        decoder=BackboneConfig(hidden_size=256, intermediate_size=768, num_hidden_layers=6),
     )
 
 

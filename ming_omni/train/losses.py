@@ -65,12 +65,12 @@ def log_mel(samples: Tensor, window: int, sample_rate_hz: int) -> Tensor:
     """samples (B, n) -> (B, M, F), a quarter window apart, with as many bins as the window can tell apart."""
     shape = torch.hann_window(window, device=samples.device)
     spectrum = torch.stft(samples.float(), window, window // 4, window=shape, return_complex=True).abs()
-    mel = _triangles(window, min(80, window // 16), sample_rate_hz).to(samples.device) @ spectrum
+    mel = mel_triangles(window, min(80, window // 16), sample_rate_hz).to(samples.device) @ spectrum
     return mel.clamp(min=1e-5).log()
 
 
 @lru_cache
-def _triangles(window: int, num_bins: int, sample_rate_hz: int) -> Tensor:
+def mel_triangles(window: int, num_bins: int, sample_rate_hz: int) -> Tensor:
     """(M, window / 2 + 1) overlapping triangles, evenly spaced in mel."""
     top = 2595 * torch.tensor(1 + sample_rate_hz / 2 / 700, dtype=torch.float64).log10()
     corners = 700 * (10 ** (torch.linspace(0, float(top), num_bins + 2, dtype=torch.float64) / 2595) - 1)

@@ -92,7 +92,7 @@ def decoded(folders: Sequence[Path], cache: Path, workers: int) -> list[Path]:
     if not shards:
         raise InputError(f"there are no shards of speech in {', '.join(map(str, folders))}")
     cache.mkdir(parents=True, exist_ok=True)
-    kept = [cache / "-".join([*shard.parts[-3:-1], shard.stem]) for shard in shards]
+    kept = [place(shard, cache) for shard in shards]
     missing = [pair for pair in zip(shards, kept, strict=True) if not pair[1].with_suffix(".json").exists()]
     if workers and missing:
         with ProcessPoolExecutor(min(workers, len(missing)), mp_context=get_context("spawn")) as pool:
@@ -101,6 +101,11 @@ def decoded(folders: Sequence[Path], cache: Path, workers: int) -> list[Path]:
         for pair in missing:
             decode(*pair)
     return kept
+
+
+def place(shard: Path, cache: Path) -> Path:
+    """Where a shard's samples and lines lie, less the suffix."""
+    return cache / "-".join([*shard.parts[-3:-1], shard.stem])
 
 
 def lines(path: Path, split: str) -> list[dict]:
