@@ -359,6 +359,17 @@ def full_memory(reader: Reader, num_turns: int = 5) -> Memory:
     return memory
 
 
+def test_system_items_count_even_when_they_say_nothing(reader):
+    memory = Memory(reader)
+    say(reader, memory, "user", "Hi.")
+    before, told = memory.size()[0], len(memory.prompt("Kind."))
+    for _ in range(50):
+        say(reader, memory, "system", "")
+    assert memory.size()[0] - before == len(memory.prompt("Kind.")) - told >= 50
+    with pytest.raises(InputError, match="a conversation holds 40"):
+        memory.forget(Bounds(40))
+
+
 def texts(memory: Memory) -> list[str]:
     return [c.text or c.kind for item in memory.items for c in item.contents]
 

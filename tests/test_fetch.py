@@ -14,7 +14,7 @@ import pytest
 from ming_omni.errors import InputError
 from ming_omni.serve import api
 from ming_omni.serve.door import Refused
-from ming_omni.serve.fetch import Web, is_public
+from ming_omni.serve.fetch import MOST_LOOKUPS, Web, is_public
 from tests.media import board, data_url, picture_file
 from tests.serving import serving, tiny_ming
 
@@ -166,6 +166,35 @@ def test_files_too_large_or_too_slow_are_given_up(web, path, status):
         web.fetch(f"http://site.example/{path}")
     assert caught.value.status == status
     assert time.monotonic() - started < 5
+
+
+def test_a_name_that_is_not_found_in_time_is_given_up_and_few_are_looked_up_at_once():
+    wait, asked = threading.Event(), []
+
+    def resolve(host: str, port: int) -> list[str]:
+        asked.append(host)
+        wait.wait(20)
+        raise socket.gaierror("nobody knows")
+
+    web = Web(max_seconds=0.5, resolve=resolve)
+    refusals = []
+
+    def fetch() -> None:
+        with pytest.raises(Refused, match=r"did not answer within 0\.5 seconds") as caught:
+            web.fetch("https://slow.example/file")
+        refusals.append(caught.value.status)
+
+    started = time.monotonic()
+    callers = [threading.Thread(target=fetch) for _ in range(MOST_LOOKUPS + 8)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    assert time.monotonic() - started < 5
+    assert refusals == [408] * len(callers) and len(asked) == MOST_LOOKUPS
+    wait.set()  # those that nobody waited for make room again
+    with pytest.raises(InputError, match="cannot be fetched: gaierror"):
+        web.fetch("https://slow.example/file")
 
 
 def test_only_https_is_fetched_unless_told_otherwise():

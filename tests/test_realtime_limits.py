@@ -278,18 +278,20 @@ def test_no_more_sessions_are_held_than_there_is_room_for(served, capped):
     call(served, lambda caller: caller.until("session.created"))
 
 
-def test_a_large_event_is_refused_and_a_huge_one_ends_the_session(served, capped):
-    capped(event_bytes=10_000)
+@pytest.mark.parametrize("letter", ["A", "\u4e00"])  # of one byte, and of three
+def test_an_event_may_be_as_long_as_is_said_and_a_longer_one_ends_the_session(served, letter):
+    count = (Caps().event_bytes - len('{"type": ""}')) // len(letter.encode())
 
     async def conversation(caller):
-        await caller.send("input_audio_buffer.append", audio="A" * 20_000)
-        assert "at most 0.01 MB" in (await caller.until("error")).error.message
+        await caller.connection.send_raw(f'{{"type": "{letter * count}"}}')
+        assert "there is no event" in (await caller.until("error")).error.message
         await caller.update(instructions="Still here.")
         with suppress(websockets.ConnectionClosed):
-            await caller.send("input_audio_buffer.append", audio="A" * 20_000_000)
+            await caller.connection.send_raw(f'{{"type": "{letter * (count + 1)}"}}')
         assert await caller.closed() == 1009
 
     call(served, conversation)
+    until(lambda: not served.app.state.realtime.sessions)
 
 
 @pytest.mark.parametrize(

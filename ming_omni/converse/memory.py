@@ -22,6 +22,8 @@ from ming_omni.inputs.processor import MingProcessor
 from ming_omni.model.omni import MingForConditionalGeneration
 
 Role = Literal["system", "user", "assistant"]
+BETWEEN_TOLD = "\n\n"
+"""What separates instructions and system items in a prompt, empty ones too."""
 FRAMES_PER_TURN = 4
 """Pictures that one turn of the user keeps; a fifth pushes out the first."""
 
@@ -37,6 +39,7 @@ class Reader:
             "assistant": tuple(map(self.marks, template.assistant.split("{content}"))),
         }
         self.answer = self.marks(template.answer)
+        self.between_told = self.marks(BETWEEN_TOLD)
         self.line_break = self.marks("\n")
 
     def marks(self, text: str) -> Prompt:
@@ -156,7 +159,7 @@ class Memory:
         """Everything the model reads before its next answer; system items follow the instructions, as in a chat."""
         told = [content.text for item in self.items if item.role == "system" for content in item.contents]
         told = ([instructions] if instructions else []) + told
-        pieces = [self.reader.system("\n\n".join(told) if told or instructions == "" else None)]
+        pieces = [self.reader.system(BETWEEN_TOLD.join(told) if told or instructions == "" else None)]
         for items in self._runs():
             first, last = self.reader.around[items[0].role]
             pieces += [first, *self._contents(items), last]
@@ -166,7 +169,8 @@ class Memory:
         """Tokens, the marks of roles counted, and bytes: of these items, or of all."""
         items = self.items if items is None else list(items)
         marks = {role: sum(map(len, around)) for role, around in self.reader.around.items()}
-        num_tokens = sum(item.num_tokens + marks.get(item.role, 0) for item in items)
+        marks["system"] = len(self.reader.between_told)
+        num_tokens = sum(item.num_tokens + marks[item.role] for item in items)
         return num_tokens, sum(content.num_bytes for item in items for content in item.contents)
 
     def forget(self, bounds: Bounds) -> list[Item]:

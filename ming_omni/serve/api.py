@@ -172,6 +172,7 @@ def config_of(app: FastAPI, host: str, port: int) -> uvicorn.Config:
         http=Connection,
         log_level="warning",
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        ws_max_size=app.state.realtime.caps.event_bytes,  # a longer event ends its session with code 1009
         timeout_graceful_shutdown=5,
     )
 

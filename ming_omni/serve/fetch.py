@@ -12,6 +12,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from contextlib import closing, suppress
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from urllib.parse import quote, urljoin, urlsplit
@@ -25,6 +26,8 @@ REDIRECTS = (301, 302, 303, 307, 308)
 EMBEDDED_IPV4 = ip_network("64:ff9b::/96")
 """NAT64: the last 32 bits are an IPv4 address (RFC 6052)."""
 AGENT = "ming-omni"
+MOST_LOOKUPS = 32
+"""Names looked up at a time, those included that nobody waits for any more."""
 QUOTED = "/%:@!$&'()*+,;=~-._?"
 
 
@@ -62,6 +65,7 @@ class Web:
         self.max_bytes, self.max_seconds = max_bytes, max_seconds
         self.resolve, self.connect = resolve, connect
         self.tls = tls or ssl.create_default_context()
+        self._lookups = threading.BoundedSemaphore(MOST_LOOKUPS)
 
     def fetch(self, url: str) -> tuple[bytes, str]:
         """The bytes, and their media type or ""."""
@@ -97,11 +101,28 @@ class Web:
             raise InputError("an address is a host and a path, without a user")
         host = parts.hostname.encode("idna").decode()
         port = parts.port or (443 if parts.scheme == "https" else 80)
-        addresses = self.resolve(host, port)
+        addresses = self._look_up(host, port, deadline)
         if not addresses or not all(map(is_public, addresses)):
             raise InputError("the address does not lead to the public internet")
         tls = self.tls if parts.scheme == "https" else None
         return Pinned(host, port, addresses[0], tls, self.connect, max(0.1, deadline - time.monotonic()))
+
+    def _look_up(self, host: str, port: int, deadline: float) -> Sequence[str]:
+        """In a thread of its own: the system's lookup has no limit, and one that takes too long ends by itself."""
+        found: Future[Sequence[str]] = Future()
+
+        def look() -> None:
+            try:
+                found.set_result(self.resolve(host, port))
+            except Exception as error:
+                found.set_exception(error)
+            finally:
+                self._lookups.release()
+
+        if not self._lookups.acquire(timeout=max(0.0, deadline - time.monotonic())):
+            raise TimeoutError
+        threading.Thread(target=look, name="lookup", daemon=True).start()
+        return found.result(max(0.0, deadline - time.monotonic()))
 
     def _ask(self, connection: Pinned, url: str) -> http.client.HTTPResponse:
         parts = urlsplit(url)

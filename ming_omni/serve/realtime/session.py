@@ -55,7 +55,7 @@ class Caps:
 
     sessions: int = 8
     event_bytes: int = 4_000_000
-    """as JSON: a minute of sound, or a picture"""
+    """as JSON: a minute of sound, or a picture; read once, when the server begins"""
     idle_seconds: float = 300.0
     """without an event from the client, or an answer to it"""
     seconds: float = 3600.0
@@ -161,8 +161,6 @@ class Session:
         """One event; what is wrong with it is said, and changes nothing."""
         event_id = None
         try:
-            if len(text) > self.caps.event_bytes:
-                raise Refused(400, f"an event has at most {self.caps.event_bytes / 1e6:g} MB; send more of them")
             data = _parse(text)
             event_id = data["event_id"] if isinstance(data.get("event_id"), str) else None
             await self._handle(_checked(data))
