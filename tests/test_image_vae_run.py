@@ -125,13 +125,9 @@ def test_the_command_learns_stops_goes_on_and_travels(tmp_path, capsys):
     assert {"look/words", "look/segment", "look/letters", "look/with noise"} <= rows[-1].keys()
     assert (pieces / run.SHEET).stat().st_size > 1000
 
-    about = json.loads((pieces / states.ABOUT).read_text())
-    stored = load_file(pieces / states.WEIGHTS)
+    stored, about = load_file(pieces / states.WEIGHTS), json.loads((pieces / states.ABOUT).read_text())
     assert all(name.startswith(states.PREFIX) and value.dtype == torch.float16 for name, value in stored.items())
-    config = tiny_painter().vae
-    config.update(about["vae"])
-    vae = ImageVAE(config)
-    vae.load_state_dict({name.removeprefix(states.PREFIX): value.float() for name, value in stored.items()})
+    vae = states.load(pieces)
     drawn = draw(tiny_bank(), planner("", 16).batch(0), 32)
     with torch.no_grad():
         latents = vae.encode(pixels(drawn))

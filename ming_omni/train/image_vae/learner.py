@@ -18,6 +18,8 @@ from ming_omni.train.losses import feature_distance, gaussian_kl
 
 NEAR = 9
 """Pixels around a letter, each way and itself, that weigh more."""
+QUIET = -5.0
+"""Log-variance of the latents at the start."""
 COMPARED = (1, 2, 4, 7, 10)
 """Blocks of the eyes whose outputs are compared: from half the size to a sixteenth."""
 
@@ -46,6 +48,7 @@ class Learner(nn.Module):
         super().__init__()
         painter = {"tiny": presets.tiny_painter, "nano": presets.nano_painter}[settings.model]()
         self.vae = ImageVAE(painter.vae)
+        quieten(self.vae)
         self.average = deepcopy(self.vae).requires_grad_(False).eval()
         self.losses = settings.losses
         self.features = Features(Path(settings.losses.eyes)) if settings.losses.eyes else None
@@ -89,6 +92,14 @@ class Learner(nn.Module):
         """The average takes a part of the present weights; a larger one in the first steps."""
         keep = min(keep, (1 + step) / (10 + step))
         torch._foreach_lerp_(list(self.average.parameters()), list(self.vae.parameters()), 1 - keep)
+
+
+@torch.no_grad()
+def quieten(vae: ImageVAE) -> None:
+    """Let latents begin with little noise: at the usual start, a unit of it drowns all that they say."""
+    log_variance = slice(vae.config.latent_channels, None)
+    vae.encoder.conv_out.weight[log_variance] *= 0.1
+    vae.encoder.conv_out.bias[log_variance] = QUIET
 
 
 def pixels(pictures: Tensor) -> Tensor:

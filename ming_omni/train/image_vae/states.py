@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
+from ming_omni.config import ImageVAEConfig
+from ming_omni.errors import InputError
 from ming_omni.model.image_vae import ImageVAE
 from ming_omni.train.image_vae.learner import Learner
 from ming_omni.train.image_vae.settings import Settings
@@ -18,7 +20,8 @@ from ming_omni.train.image_vae.settings import Settings
 STATE, WEIGHTS, ABOUT = "state.pt", "image_vae.safetensors", "image_vae.json"
 PREFIX = "painter.vae."
 """Where these weights belong in the whole model."""
-MEASURED = ("shift_factor", "scaling_factor")
+CONFIG = tuple(name for name in ImageVAEConfig.__annotations__ if name != "model_type")
+"""All settings of an autoencoder, the measured shift and scale among them."""
 
 
 def save(folder: Path, learner: Learner, optimizer: torch.optim.Optimizer, facts: dict[str, Any]) -> None:
@@ -46,6 +49,16 @@ def export(folder: Path, vae: ImageVAE, settings: Settings, facts: dict[str, Any
     folder.mkdir(parents=True, exist_ok=True)
     weights = {PREFIX + name: value.half().contiguous().cpu() for name, value in vae.state_dict().items()}
     save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
-    measured = {name: getattr(vae.config, name) for name in MEASURED}
-    about = {"vae": measured, **facts, "settings": asdict(settings)}
+    config = {name: getattr(vae.config, name) for name in CONFIG}
+    about = {"vae": config, **facts, "settings": asdict(settings)}
     (folder / ABOUT).write_text(json.dumps(about, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def load(folder: Path) -> ImageVAE:
+    """The autoencoder of a run's pieces, fp32; its config holds the measured shift and scale."""
+    files = weights, about = folder / WEIGHTS, folder / ABOUT
+    if missing := [file for file in files if not file.is_file()]:
+        raise InputError(f"there is no file {missing[0]}")
+    vae = ImageVAE(ImageVAEConfig(**json.loads(about.read_text(encoding="utf-8"))["vae"]))
+    vae.load_state_dict({name.removeprefix(PREFIX): value.float() for name, value in load_file(weights).items()})
+    return vae.eval()
