@@ -35,11 +35,11 @@ TopP = Annotated[float | None, typer.Option(help="Sample among the likeliest tok
 Seed = Annotated[int | None, typer.Option(help="The same seed gives the same answer.")]
 
 Output = Annotated[Path, typer.Option("--output", "-o", help="The file to write.")]
-Steps = Annotated[int, typer.Option(help="More take longer and look finer.")]
+Steps = Annotated[int | None, typer.Option(help="More take longer and look finer.")]
 Negative = Annotated[str | None, typer.Option(help="What to keep away from.")]
 Count = Annotated[int, typer.Option("--count", "-n", help="How many pictures.")]
 Letters = Annotated[str | None, typer.Option(help="Letters to write, instead of what the prompt quotes.")]
-Guidance = Annotated[float, typer.Option(help="How closely to follow the words.")]
+Guidance = Annotated[float | None, typer.Option(help="How closely to follow the words.")]
 
 
 @app.command()
@@ -99,8 +99,8 @@ def paint(
     output: Output = Path("picture.png"),
     size: Annotated[str | None, typer.Option(help="Width x height, such as 512x512.")] = None,
     aspect: Annotated[str | None, typer.Option(help="Such as 16:9, instead of a size.")] = None,
-    steps: Steps = 30,
-    guidance: Guidance = 5.0,
+    steps: Steps = None,
+    guidance: Guidance = None,
     negative: Negative = None,
     count: Count = 1,
     text: Letters = None,
@@ -131,9 +131,9 @@ def edit(
     image: Annotated[list[Path], typer.Option("--image", "-i", help="The picture to change; more are looked at.")],
     output: Output = Path("edited.png"),
     aspect: Annotated[str | None, typer.Option(help="Such as 16:9; else as the picture.")] = None,
-    steps: Steps = 30,
-    guidance: Guidance = 5.0,
-    image_guidance: Annotated[float, typer.Option(help="How closely to keep to the picture.")] = 2.0,
+    steps: Steps = None,
+    guidance: Guidance = None,
+    image_guidance: Annotated[float | None, typer.Option(help="How closely to keep to the picture.")] = None,
     negative: Negative = None,
     count: Count = 1,
     text: Letters = None,
@@ -168,12 +168,11 @@ def segment(
     details: Annotated[bool, typer.Option(help="Also a JSON file with boxes, polygons and run lengths.")] = False,
     color: Annotated[str, typer.Option(help="The colour it is painted in; choose one that the picture lacks.")] = "red",
     threshold: Annotated[float | None, typer.Option(help="How much a pixel must change to count, 0 to 1.")] = None,
-    steps: Steps = 30,
+    steps: Steps = None,
     model: Model = "nano",
     seed: Seed = None,
 ):
     """Find things in a picture and write their masks."""
-    from ming_omni.paint import THRESHOLD
     from ming_omni.paint.commands import segment_command
 
     one, several = (what[0], None) if len(what) == 1 else (None, what)
@@ -186,7 +185,7 @@ def segment(
         instances=instances,
         details=details,
         color=color,
-        threshold=THRESHOLD if threshold is None else threshold,
+        threshold=threshold,
         steps=steps,
         seed=seed,
     )

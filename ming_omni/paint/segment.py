@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from ming_omni.config import PainterConfig
 from ming_omni.errors import InputError
 from ming_omni.inputs.canvas import canvas
 from ming_omni.inputs.image import load_image
@@ -23,9 +24,9 @@ from ming_omni.paint.masks import COLORS, Mask
 from ming_omni.paint.picture import Picture
 from ming_omni.paint.verbs import edit
 
-THRESHOLD = 0.12
-"""A pixel that changed by more (see `masks.changed`) belongs to a mask. `benchmarks/paint.py --sweep` paints known
-masks over drawn scenes, at opacities from 0.4 to 1, with the noise an edit leaves elsewhere: here they agree best."""
+THRESHOLD = PainterConfig.mask_threshold
+"""Unless the model says otherwise. `benchmarks/paint.py --sweep` paints known masks over drawn scenes, at opacities
+from 0.4 to 1, with the noise an edit leaves elsewhere: here they agree best."""
 MIN_SHARE = 0.002
 """Of the picture; an instance of fewer pixels is taken for noise."""
 
@@ -51,7 +52,7 @@ def segment(
     classes: Sequence[str] | None = None,
     instances: bool = False,
     color: str = "red",
-    threshold: float = THRESHOLD,
+    threshold: float | None = None,
     **options: Any,
 ) -> Segmentation:
     """Find things in a picture.
@@ -59,11 +60,13 @@ def segment(
     what       one thing; gives one mask, in `color` (choose one that the picture lacks)
     classes    several things instead; gives one mask each, in the order of COLORS
     instances  every `what` apart; gives one mask each, as many as were found
-    threshold  change of a pixel, 0 ... 1, above which it belongs to a mask
+    threshold  change of a pixel, 0 ... 1, above which it belongs to a mask; None: the model's own
     options    as in `edit`, for one picture, whole and without letters
     """
     if unfit := options.keys() & {"n", "aspect", "text"}:
         raise InputError(f"segmenting has no option {', '.join(sorted(unfit))}")
+    if threshold is None:
+        threshold = model.require("painter").config.mask_threshold
     if not 0 <= threshold < 1:
         raise InputError(f"the threshold lies between 0 and 1, not at {threshold}")
     instruction, names, colors = request(what, classes, instances, color)

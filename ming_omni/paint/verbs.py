@@ -67,8 +67,8 @@ def paint(
     *,
     size: str | int | tuple[int, int] | None = None,
     aspect: str | float | None = None,
-    steps: int = 30,
-    guidance: float = 5.0,
+    steps: int | None = None,
+    guidance: float | None = None,
     seed: int | None = None,
     negative: str | None = None,
     n: int = 1,
@@ -81,6 +81,7 @@ def paint(
     size      "1024x768" (width x height), one number for a square, or (width, height); the nearest size that the model
               was made for is painted
     aspect    "16:9" or width / height, at the model's usual area
+    steps     of the sampler; None: as many as the model was made for, and so with guidance
     guidance  how closely to follow the prompt; 1 is not at all more than it comes naturally
     seed      picture k is painted with seed + k; None draws one from all 64-bit numbers
     negative  what to keep away from
@@ -89,6 +90,7 @@ def paint(
     """
     prompts = list(prompt) if isinstance(prompt, list | tuple) else [prompt]
     painter: Painter = model.require("painter")
+    steps, guidance = _usual(painter, steps=steps, guidance=guidance)
     _check_kinds([*prompts, negative, text], steps=steps, seed=seed, n=n)
     _check_steps(steps)
     width, height, highres = _wish(painter, size, aspect)
@@ -126,9 +128,9 @@ def edit(
     *,
     aspect: str | float | None = None,
     highres: bool | int = False,
-    steps: int = 30,
-    guidance: float = 5.0,
-    image_guidance: float = 2.0,
+    steps: int | None = None,
+    guidance: float | None = None,
+    image_guidance: float | None = None,
     guidance_mode: int = 1,
     seed: int | None = None,
     negative: str | None = None,
@@ -147,6 +149,7 @@ def edit(
     Everything else as in `paint`.
     """
     painter: Painter = model.require("painter")
+    steps, guidance, image_guidance = _usual(painter, steps=steps, guidance=guidance, image_guidance=image_guidance)
     _check_kinds([instruction, negative, text], steps=steps, seed=seed, n=n)
     _check_steps(steps)
     guide = Guidance(guidance, image_guidance, guidance_mode)
@@ -316,6 +319,11 @@ def _check_kinds(texts: Sequence[Any], **counts: Any) -> None:
 def _check_steps(steps: int) -> None:
     if not 1 <= steps <= MAX_STEPS:
         raise InputError(f"painting takes between 1 and {MAX_STEPS} steps, not {steps}")
+
+
+def _usual(painter: Painter, **given: Any) -> list[Any]:
+    """What was left open is as the model was made for."""
+    return [getattr(painter.config, name) if value is None else value for name, value in given.items()]
 
 
 def _settings(**given: Any) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from ming_omni.ming import Ming
 from ming_omni.paint.picture import Picture
-from ming_omni.paint.segment import THRESHOLD, Segmentation
+from ming_omni.paint.segment import Segmentation
 from ming_omni.paint.verbs import MAX_STEPS, Cancelled, OnStep
 from ming_omni.serve.capabilities import capabilities, require
 from ming_omni.serve.door import check_model, check_running
@@ -61,8 +61,8 @@ class PaintingBody(Body):
     user: str = ""
     # Ours
     seed: int | None = Field(None, ge=0, lt=2**64)
-    steps: int = Field(30, ge=1, le=MAX_STEPS)
-    guidance: float = Field(5.0, ge=0, le=100)
+    steps: int | None = Field(None, ge=1, le=MAX_STEPS)
+    guidance: float | None = Field(None, ge=0, le=100)
     negative: str | None = Field(None, max_length=MOST_CHARACTERS)
     text: str | None = Field(None, max_length=MOST_CHARACTERS)
 
@@ -83,7 +83,7 @@ class EditBody(PaintingBody):
     """The fields of POST /v1/images/edits besides its pictures; the first one is changed, the others looked at."""
 
     size: Literal["auto"] = "auto"
-    image_guidance: float = Field(2.0, ge=0, le=100)
+    image_guidance: float | None = Field(None, ge=0, le=100)
 
 
 class SegmentationBody(Body):
@@ -94,10 +94,10 @@ class SegmentationBody(Body):
     what: list[str] = Field(min_length=1)
     instances: bool = False
     color: str = "red"
-    threshold: float = Field(THRESHOLD, ge=0, lt=1)
+    threshold: float | None = Field(None, ge=0, lt=1)
     user: str = ""
     seed: int | None = Field(None, ge=0, lt=2**64)
-    steps: int = Field(30, ge=1, le=MAX_STEPS)
+    steps: int | None = Field(None, ge=1, le=MAX_STEPS)
 
 
 def router(ming: Ming) -> APIRouter:
