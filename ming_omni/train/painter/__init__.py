@@ -1,0 +1,1 @@
+"""The run in which nano's painter learns: requests planned beside the GPU, pictures drawn on it, two phases, pieces."""

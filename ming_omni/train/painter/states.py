@@ -1,0 +1,116 @@
+"""A run <-> files: everything, to go on where it stopped on this machine; what was trained, in pieces that travel."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ming_omni.errors import InputError
+from ming_omni.train.painter.learner import DISTILLING, PAINTING, Learner
+
+STATE = "state.pt"
+PIECE_BYTES = 15 << 20
+PREFIX, TEACHER = "painter.", "teacher."
+
+MakeOptimizer = Callable[[Learner], torch.optim.Optimizer]
+
+
+def save(folder: Path, learner: Learner, optimizer: torch.optim.Optimizer, facts: dict[str, Any]) -> None:
+    """facts: step, seconds of training so far, calls, phase."""
+    part = folder / f"{STATE}.part"
+    state = {
+        "painter": {name: p.data for name, p in learner.names().items()},
+        "average": learner.average,
+        "helpers": _helpers(learner),
+        "teacher": None if learner.teacher is None else learner.teacher.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "facts": facts,
+    }
+    torch.save(state, part)
+    os.replace(part, folder / STATE)
+
+
+def restore(
+    folder: Path, learner: Learner, make_optimizer: MakeOptimizer
+) -> tuple[torch.optim.Optimizer, dict[str, Any] | None]:
+    """An optimiser for the phase that the run is in, and the facts of the last save; None where there is none."""
+    path = folder / STATE
+    if not path.is_file():
+        return make_optimizer(learner), None
+    state = torch.load(path, map_location=learner.thing_weight.device, weights_only=True)
+    if state["facts"]["phase"] == DISTILLING:
+        learner.begin_distilling()
+        learner.teacher.load_state_dict(state["teacher"])
+    with torch.no_grad():
+        for name, p in learner.names().items():
+            p.copy_(state["painter"][name])
+            learner.average[name].copy_(state["average"][name])
+        for name, value in _helpers(learner).items():
+            value.copy_(state["helpers"][name])
+    optimizer = make_optimizer(learner)
+    optimizer.load_state_dict(state["optimizer"])
+    return optimizer, state["facts"]
+
+
+def export(folder: Path, learner: Learner, facts: dict[str, Any]) -> list[Path]:
+    """trained-0.safetensors, ... in fp16: the averaged painter and, while few steps are learned, its teacher."""
+    folder.mkdir(parents=True, exist_ok=True)
+    stored = {PREFIX + name: value for name, value in learner.average.items()}
+    if learner.teacher is not None:
+        stored |= {TEACHER + name: value for name, value in learner.teacher.state_dict().items()}
+    pieces: list[dict[str, Tensor]] = [{}]
+    for name, value in stored.items():
+        value = value.detach().half().contiguous().cpu()
+        if sum(t.nbytes for t in pieces[-1].values()) + value.nbytes > PIECE_BYTES and pieces[-1]:
+            pieces.append({})
+        pieces[-1][name] = value
+    paths = []
+    for number, piece in enumerate(pieces):
+        paths.append(folder / f"trained-{number}.safetensors")
+        save_file(piece, paths[-1], metadata={"facts": json.dumps(facts)})
+    return paths
+
+
+@torch.no_grad()
+def start_from(pieces: Iterable[Path], learner: Learner) -> dict[str, Any]:
+    """Go on with what another machine has trained, the optimiser and helpers anew; returns the facts of that run."""
+    stored, facts = read(pieces)
+    own = {name.removeprefix(PREFIX): value for name, value in stored.items() if name.startswith(PREFIX)}
+    if missing := [name for name in learner.names() if name not in own]:
+        raise InputError(f"the pieces lack {missing[0]} and {len(missing) - 1} more tensors that learn here")
+    for name, p in learner.names().items():
+        p.copy_(own[name])
+        learner.average[name].copy_(own[name])
+    if facts["phase"] == DISTILLING:
+        learner.begin_distilling()
+        learner.teacher.load_state_dict(
+            {name.removeprefix(TEACHER): value for name, value in stored.items() if name.startswith(TEACHER)}
+        )
+    assert learner.phase == facts["phase"] or facts["phase"] == PAINTING
+    return facts
+
+
+def read(pieces: Iterable[Path]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """All tensors of all pieces, and the facts of the run."""
+    stored, facts = {}, {}
+    for path in pieces:
+        with safe_open(path, "pt") as file:
+            stored |= {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            facts = json.loads(file.metadata()["facts"])
+    if not stored:
+        raise InputError("there are no pieces to read")
+    return stored, facts
+
+
+def _helpers(learner: Learner) -> dict[str, Tensor]:
+    return {
+        name: p.data for name, p in (*learner.cells.named_parameters("cells"), *learner.told.named_parameters("told"))
+    }
