@@ -70,7 +70,7 @@ class Critics(nn.Module):
         """scores (B, places) of each ladder; feature maps of all"""
         scores, features = [], []
         for ladder, view in zip(self.ladders, self.views(samples), strict=True):
-            score, found = ladder(view)
+            score, found = ladder(view.contiguous(memory_format=torch.channels_last))
             scores.append(score)
             features += found
         return scores, features

@@ -37,9 +37,7 @@ class Learner(nn.Module):
         if self.is_fast or settings.compile:
             for backbone in (self.vae.encoder.backbone, self.vae.decoder.backbone):
                 quicken(backbone, device, settings.compile)
-        if settings.compile:
-            for ladder in self.critics.ladders:
-                ladder.compile(dynamic=False)
+        self.critics.to(memory_format=torch.channels_last)
 
     def resound(self, samples: Tensor) -> tuple[Tensor, Tensor]:
         """(B, n) -> what the VAE makes of it through noisy latents, and their distance from the unit Gaussian (KL)."""

@@ -99,6 +99,7 @@ def train(
     output.mkdir(parents=True, exist_ok=True)
     device = torch.device(settings.device)
     torch.set_float32_matmul_precision("high")
+    torch.backends.cudnn.benchmark = True
     torch.manual_seed(settings.seed)
     learner = Learner(settings, device)
     optimizers = make_optimizers(learner)

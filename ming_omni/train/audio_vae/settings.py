@@ -79,6 +79,7 @@ class Settings:
     seed: int = 0
     device: str = "cuda"
     compile: bool = False
+    """Of the transformers; the critics' convolutions gain nothing."""
     save_seconds: float = 150.0
     look_seconds: float = 120.0
     look_clips: int = 16

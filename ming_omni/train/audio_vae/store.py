@@ -86,7 +86,7 @@ class Store:
             empty = [name for name in self.settings.sounds.rows if not self.regions[name].filled]
             if not empty and (is_late or not self.waiting):
                 break
-            if is_late:
+            if is_late and not self.waiting:
                 raise InputError(f"there are no shards with clips for training in {', '.join(empty)}")
             time.sleep(0.2)
         self._aim()
