@@ -340,12 +340,16 @@ class Kokoro(nn.Module):
         self.predictor, self.text_encoder = Predictor(width), TextEncoder(width)
         self.decoder = Decoder(width, decoder_width)
 
-    @torch.inference_mode()
     def forward(self, ids: Tensor, lengths: Tensor, styles: Tensor, speed: Tensor) -> tuple[Tensor, Tensor]:
         """ids (B, T) with 0 at both ends and as padding, lengths (B), styles (B, 256), speed (B)
 
         returns samples (B, n) and how many of each row are its own (B).
         """
+        return self.aligned(ids, lengths, styles, speed)[:2]
+
+    @torch.inference_mode()
+    def aligned(self, ids: Tensor, lengths: Tensor, styles: Tensor, speed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """As `forward`, and which symbol of its row each frame says (B, F)."""
         mask = length_mask(lengths, ids.shape[1])
         timbre, prosody = styles.split(STYLE, 1)
         x = self.bert_encoder(self.bert(ids, mask))
@@ -356,7 +360,7 @@ class Kokoro(nn.Module):
         pitch, energy = self.predictor.pitch_and_energy(_spread(x, owner), prosody, frames)
         sounds = _spread(self.text_encoder(ids, lengths, mask), owner).transpose(1, 2)
         samples = self.decoder(sounds * length_mask(frames, owner.shape[1]), pitch, energy, timbre, frames)
-        return samples, frames * FRAME_SAMPLES
+        return samples, frames * FRAME_SAMPLES, owner
 
 
 def symbol_of_frame(durations: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ming_omni.data import packages
-from ming_omni.data.kokoro import MAX_TOKENS, Kokoro
+from ming_omni.data.kokoro import FRAME_SAMPLES, MAX_TOKENS, Kokoro
 from ming_omni.errors import InputError
 
 FILE_LIMIT = 44_000_000
@@ -152,6 +152,12 @@ class Teacher:
         self, phonemes: list[str], mixtures: list[dict[str, float]], speeds: list[float] | None = None
     ) -> list[Tensor]:
         """Sentences at once -> samples (n) each at 24 kHz, on the device."""
+        return [samples for samples, _ in self.speak_aligned(phonemes, mixtures, speeds)]
+
+    def speak_aligned(
+        self, phonemes: list[str], mixtures: list[dict[str, float]], speeds: list[float] | None = None
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Samples as `speak`, and the id of the symbol (n / 600) that each frame of 25 ms says."""
         rows = [self.ids(text) for text in phonemes]
         lengths = torch.tensor([len(row) for row in rows])
         ids = torch.zeros(len(rows), int(lengths.max()), dtype=torch.long)
@@ -159,8 +165,13 @@ class Teacher:
             place[: len(row)] = torch.tensor(row)
         styles = torch.stack([self.style(m, len(row) - 2) for m, row in zip(mixtures, rows, strict=True)])
         speed = torch.tensor(speeds or [1.0] * len(rows))
-        samples, counts = self.model(*(x.to(self.device) for x in (ids, lengths, styles, speed)))
-        return [row[:count] for row, count in zip(samples, counts.tolist(), strict=True)]
+        ids, lengths, styles, speed = (x.to(self.device) for x in (ids, lengths, styles, speed))
+        samples, counts, owner = self.model.aligned(ids, lengths, styles, speed)
+        symbols = ids.gather(1, owner)  # (B, F)
+        return [
+            (row[:count], own[: count // FRAME_SAMPLES])
+            for row, own, count in zip(samples, symbols, counts.tolist(), strict=True)
+        ]
 
 
 def read_weights(files: list[Path]) -> dict[str, Tensor]:

@@ -273,6 +273,15 @@ class Talker(PreTrainedModel):
         ids (B, T), text_lengths (B,)        right-padded text
         latents (B, N, p, Z), num_patches (B,)  right-padded speech
         """
+        hidden = self.states(ids, text_lengths, latents)
+        index = torch.arange(latents.shape[1], device=ids.device)
+        is_real = index < num_patches[:, None]  # (B, N)
+        history = torch.cat([torch.zeros_like(latents[:, :1]), latents[:, :-1]], 1)
+        stop = F.cross_entropy(self.stop_head(hidden[is_real]), (index == num_patches[:, None] - 1)[is_real].long())
+        return {"flow": self._flow_loss(hidden[is_real], history[is_real], latents[is_real], generator), "stop": stop}
+
+    def states(self, ids: Tensor, text_lengths: Tensor, latents: Tensor) -> Tensor:
+        """The states (B, N, D) from which each patch is spoken, all at once; arguments as in `forward`."""
         num_rows, num_speech = latents.shape[:2]
         spoken = self.aggregator(latents.flatten(0, 1)).view(num_rows, num_speech, -1)
         # Speech follows the text without a gap, so that positions are those of generation.
@@ -281,12 +290,7 @@ class Talker(PreTrainedModel):
         x = x.scatter(1, places[..., None].expand_as(spoken), spoken.to(x.dtype))
         hidden = self.backbone(x)
         # The state before a patch speaks it: that of the last text token for the first patch.
-        hidden = hidden.gather(1, (places - 1)[..., None].expand_as(spoken))  # (B, N, D)
-        index = torch.arange(num_speech, device=ids.device)
-        is_real = index < num_patches[:, None]  # (B, N)
-        history = torch.cat([torch.zeros_like(latents[:, :1]), latents[:, :-1]], 1)
-        stop = F.cross_entropy(self.stop_head(hidden[is_real]), (index == num_patches[:, None] - 1)[is_real].long())
-        return {"flow": self._flow_loss(hidden[is_real], history[is_real], latents[is_real], generator), "stop": stop}
+        return hidden.gather(1, (places - 1)[..., None].expand(-1, -1, hidden.shape[-1]))
 
     def _flow_loss(self, hidden: Tensor, history: Tensor, patch: Tensor, generator: torch.Generator) -> Tensor:
         """Every patch at its own random time; some lose their condition, which teaches the unconditional branch."""
