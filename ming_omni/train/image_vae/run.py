@@ -33,7 +33,7 @@ RESERVE_SECONDS = 15.0
 """Left at the end of a call for measuring, a last look and exporting."""
 ABOUT = "about/"
 """Figures that no gradient comes from."""
-MEASURED_BATCHES = 32
+MEASURED_BATCHES = 64
 SHEET = "before-after.png"
 TOLERANCE = {"cpu": 1e-4, "cuda": 0.05}
 """Of reconstructions in [-1, 1]: fp32, and TF32 or bf16 against fp32."""

@@ -20,7 +20,7 @@ class PictureSettings:
     """Pictures that lie ready on the device, 256 kB each."""
     fresh: int = 256
     """Drawn at once; they take the place of the oldest."""
-    fresh_every: int = 8
+    fresh_every: int = 16
     """Steps between that, as long as plans for them are ready."""
     chinese: float = 0.35
     recoloured: float = 0.25
@@ -50,7 +50,7 @@ class LearnSettings:
     weight_decay: float = 0.01
     betas: list[float] = field(default_factory=lambda: [0.9, 0.99])
     clip_norm: float = 1.0
-    warmup_steps: int = 100
+    warmup_steps: int = 200
     average: float = 0.999
     """What a step keeps of the averaged weights, which are those that ship."""
 
@@ -63,7 +63,7 @@ class Settings:
     """tiny or nano: whose autoencoder."""
     seconds: float = 500.0
     """Of training, over all calls; the learning rate has reached zero when they are over."""
-    batch: int = 48
+    batch: int = 24
     seed: int = 0
     device: str = "cuda"
     compile: bool = False
