@@ -12,6 +12,7 @@ import websockets
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ming_omni.serve.realtime.outbox import Outbox
 from ming_omni.serve.realtime.schema import EVENTS
 from ming_omni.serve.realtime.session import Caps
 from ming_omni.serve.rules import Rules
@@ -309,6 +310,24 @@ def test_time_is_bounded_and_its_end_is_announced(served, capped, caps, message)
         assert await caller.closed() == 1001
 
     call(served, conversation)
+
+
+def test_an_outbox_that_is_ended_while_a_letter_leaves_ends():
+    async def run():
+        sent = asyncio.Event()
+
+        async def send(data: str) -> None:
+            sent.set()
+
+        outbox = Outbox(send, 100, 1.0)
+        outbox.put("session.created")
+        sending = asyncio.create_task(outbox.run())
+        await sent.wait()
+        sending.cancel()
+        _, working = await asyncio.wait([sending], timeout=2)
+        assert not working
+
+    asyncio.run(run())
 
 
 def test_who_does_not_read_makes_his_answer_wait_and_is_let_go(served, capped):

@@ -10,7 +10,7 @@ import logging
 import re
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
@@ -29,12 +29,12 @@ KEY_PROTOCOL = "openai-insecure-api-key."
 class Bucket:
     """Holds as many tokens as a minute allows, and is filled steadily."""
 
-    def __init__(self, size: int):
-        self.size, self.level, self.seen_at = size, float(size), time.monotonic()
+    def __init__(self, size: int, clock: Callable[[], float] = time.monotonic):
+        self.size, self.level, self.clock, self.seen_at = size, float(size), clock, clock()
 
     def take(self) -> float:
         """Seconds to wait; 0: there was a token, and it is taken."""
-        now = time.monotonic()
+        now = self.clock()
         self.level = min(self.size, self.level + (now - self.seen_at) * self.size / 60)
         self.seen_at = now
         if self.level < 1:

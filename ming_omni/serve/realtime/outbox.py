@@ -62,7 +62,8 @@ class Outbox:
                 await self._work.wait()
                 continue
             letter = self._waiting.popleft()
-            await asyncio.wait_for(self.send(letter.data), self.stuck_seconds)
+            async with asyncio.timeout(self.stuck_seconds):
+                await self.send(letter.data)
             self._count(-len(letter.data))
 
     def _count(self, num_bytes: int) -> None:
