@@ -5,30 +5,12 @@ import re
 
 import pytest
 
-from tests.browsing import chromium, expect, finished, give, limit, needs_chromium, opened, ready
+from tests.browsing import expect, finished, give, limit, needs_chromium, ready
 from tests.media import movie
-from tests.serving import serving, until, whole_ming
+from tests.serving import until
 from tests.test_openai_client import checkerboard, tone
 
 pytestmark = needs_chromium
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as browser:
-        yield browser
-
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory):
-    with serving(whole_ming(tmp_path_factory.mktemp("voices"))) as served:
-        yield served
-
-
-@pytest.fixture
-def page(browser, served):
-    with opened(browser, served) as page:
-        yield page
 
 
 def picture() -> tuple[str, str, bytes]:

@@ -12,30 +12,12 @@ from ming_omni.ming import Ming
 from ming_omni.model.omni import MingForConditionalGeneration
 from ming_omni.serve.api import PAGE, PAGE_HEADERS
 from ming_omni.serve.rules import Rules
-from tests.browsing import chromium, expect, finished, give, limit, needs_chromium, opened, ready
+from tests.browsing import expect, finished, give, limit, needs_chromium, opened, ready
 from tests.media import board, picture_file
 from tests.serving import serving, until, whole_ming
 
 pytestmark = needs_chromium
 TABS = ("chat", "talk", "draw", "edit", "segment", "speak", "transcribe")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as browser:
-        yield browser
-
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory):
-    with serving(whole_ming(tmp_path_factory.mktemp("voices"))) as served:
-        yield served
-
-
-@pytest.fixture
-def page(browser, served):
-    with opened(browser, served) as page:
-        yield page
 
 
 # By keyboard.

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.browsing import chromium, expect, finished, give, needs_chromium, opened, saved
+from tests.browsing import expect, finished, give, needs_chromium, opened, saved
 from tests.media import board, movie, picture_file, wav
-from tests.serving import serving, until, whole_ming
+from tests.serving import serving, until
 from tests.talks import RATE_HZ, WORDS, silence, talk
 from tests.taught import Lesson, taught
 from tests.test_transcribe import TALK, stretches
@@ -19,24 +19,6 @@ pytestmark = needs_chromium
 BOARD = board(60, 90)
 BOARD_FILE = ("board.png", "image/png", picture_file(BOARD))
 SPEECH_FILE = ("ada.wav", "audio/wav", wav(talk(list(WORDS), 0.2)[0], RATE_HZ))
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as browser:
-        yield browser
-
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory):
-    with serving(whole_ming(tmp_path_factory.mktemp("voices"))) as served:
-        yield served
-
-
-@pytest.fixture
-def page(browser, served, request):
-    with opened(browser, served, request.param) as page:
-        yield page
 
 
 def on(tab: str):
