@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -57,6 +57,16 @@ def latent_statistics(vae: AudioVAE, batches: Sequence[Tensor]) -> tuple[Tensor,
     """Mean and standard deviation (Z,) of drawn latents, over samples (B, n) of training."""
     drawn = torch.cat([vae.encode(samples).sample().flatten(0, 1) for samples in batches]).double()
     return drawn.mean(0).float(), drawn.std(0).float()
+
+
+def spread(heard: Sequence[Heard], count: int) -> list[Heard]:
+    """As many, of each group in turn."""
+    seen: Counter[str] = Counter()
+    order = []
+    for one in heard:
+        order.append(seen[one.clip.group])
+        seen[one.clip.group] += 1
+    return [heard[i] for i in sorted(range(len(heard)), key=lambda i: order[i])[:count]]
 
 
 def side_by_side(heard: Sequence[Heard]) -> tuple[np.ndarray, list[dict]]:

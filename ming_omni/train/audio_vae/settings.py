@@ -32,7 +32,7 @@ class SoundSettings:
 
 @dataclass
 class LearnSettings:
-    vae: float = 8e-4
+    vae: float = 6e-4
     critics: float = 3e-4
     weight_decay: float = 0.01
     betas: list[float] = field(default_factory=lambda: [0.8, 0.99])
@@ -41,7 +41,7 @@ class LearnSettings:
     average: float = 0.999
     """How much of the mean of the weights stays at each step; the mean is what ships."""
     mel: float = 15.0
-    kl: float = 0.02
+    kl: float = 0.05
     adversarial: float = 1.0
     features: float = 5.0
     """Weights of the losses."""
