@@ -110,6 +110,7 @@ export const chinese = {
   "Steps": "步数",
   "Seed": "种子",
   "any": "任意",
+  "auto": "自动",
   "seed {seed}": "种子 {seed}",
   "The picture that was asked for": "画出的图片",
   "What should change?": "要改什么？",
