@@ -11,7 +11,9 @@ from ming_omni.config import tiny_painter
 from ming_omni.data.bank import stock
 from ming_omni.data.eyes import Eyes
 from ming_omni.data.render import render
+from ming_omni.errors import InputError
 from ming_omni.model.image_vae import ImageVAE
+from ming_omni.model.painter import Painter
 from ming_omni.train.image_vae import run, states
 from ming_omni.train.image_vae.learner import Learner, measure, pixels, psnr, rescale, weights
 from ming_omni.train.image_vae.scenes import Planner, Pool, draw
@@ -134,6 +136,23 @@ def test_the_command_learns_stops_goes_on_and_travels(tmp_path, capsys):
         error = (vae.decode(latents).clamp(-1, 1) - pixels(drawn)).square().mean((1, 2, 3))
     assert latents.std() == pytest.approx(1, abs=0.3)
     assert psnr(error).mean() == pytest.approx(about["scores"]["look/all"], abs=3)
+
+
+def test_a_painter_takes_the_pieces_and_keeps_them_with_their_scale(tmp_path):
+    torch.manual_seed(0)
+    vae = ImageVAE(tiny_painter().vae)
+    vae.config.scaling_factor, vae.config.shift_factor = 0.5, 0.25
+    states.export(tmp_path / "pieces", vae, Settings(), {})
+    painter = Painter(tiny_painter())
+    states.place(painter, tmp_path / "pieces")
+    painter.save_pretrained(tmp_path / "painter")
+    shipped, latents = Painter.from_pretrained(tmp_path / "painter").eval(), torch.randn(1, 16, 4, 4)
+    assert shipped.config.vae.scaling_factor == 0.5 and shipped.config.vae.shift_factor == 0.25
+    with torch.no_grad():
+        assert_close(shipped.vae.decode(latents), vae.decode(latents), atol=1e-2, rtol=1e-2)
+    painter.config.vae.latent_channels = 4
+    with pytest.raises(InputError, match="latent channels"):
+        states.place(painter, tmp_path / "pieces")
 
 
 @pytest.fixture

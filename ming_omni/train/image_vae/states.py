@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from ming_omni.config import ImageVAEConfig
 from ming_omni.errors import InputError
 from ming_omni.model.image_vae import ImageVAE
+from ming_omni.model.painter import Painter
 from ming_omni.train.image_vae.learner import Learner
 from ming_omni.train.image_vae.settings import Settings
 
@@ -62,3 +63,15 @@ def load(folder: Path) -> ImageVAE:
     vae = ImageVAE(ImageVAEConfig(**json.loads(about.read_text(encoding="utf-8"))["vae"]))
     vae.load_state_dict({name.removeprefix(PREFIX): value.float() for name, value in load_file(weights).items()})
     return vae.eval()
+
+
+def place(painter: Painter, folder: Path) -> None:
+    """Give a painter the autoencoder of a run's pieces; `painter.save_pretrained(nano / "painter")` then ships both."""
+    vae = load(folder)
+    wanted, found = painter.config.vae, vae.config
+    if (wanted.latent_channels, wanted.downscale) != (found.latent_channels, found.downscale):
+        raise InputError(
+            f"the painter paints {wanted.latent_channels} latent channels of 1/{wanted.downscale}; "
+            f"{folder} has {found.latent_channels} of 1/{found.downscale}"
+        )
+    painter.vae, painter.config.vae = vae.to(painter.device), found
