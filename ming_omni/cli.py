@@ -262,7 +262,9 @@ def train(
 
 @app.command()
 def data(
-    kind: Annotated[str, typer.Argument(help="sprites, scenes, teacher, plan, speech, engines, text, sheet, judges, words.")],
+    kind: Annotated[
+        str, typer.Argument(help="sprites, scenes, teacher, plan, speech, engines, text, sheet, judges, words, voices.")
+    ],
     output: Annotated[Path, typer.Argument(help="The folder to fill; run again, it goes on where it stopped.")],
     seed: Annotated[int, typer.Option(help="The same seed makes the same data.")] = 0,
     count: Annotated[int, typer.Option("--count", "-n", help="How many examples.")] = 1024,
@@ -428,6 +430,23 @@ def build_nano(
     for file in sorted(output.iterdir()):
         print(f"{file.stat().st_size / 1e6:7.1f} MB  {file.name}")
     print(cost(output, trained, start, media or (), lora_scale))
+
+
+@build.command("nano-talker")
+def build_nano_talker(
+    pieces: Annotated[Path, typer.Argument(help="The folder with the pieces of the talker's run.")],
+    output: Annotated[Path, typer.Argument(help="The model folder that shall speak.")],
+    vae: Annotated[Path, typer.Option(help="The folder with the AudioVAE it was trained with.")],
+    words: Annotated[Path, typer.Option(help="What `ming data words` made.")],
+    voices: Annotated[Path | None, typer.Option(help="What `ming data voices` made.")] = None,
+):
+    """Put a trained talker, its AudioVAE and its voices into nano's folder."""
+    from ming_omni.nano.speech import ship_talker
+    from ming_omni.train.talker.pieces import load_whole
+
+    ship_talker(*load_whole(pieces, vae), output, words, voices)
+    for file in sorted([*(output / "talker").iterdir(), *(output / "voices").glob("*")]):
+        print(f"{file.stat().st_size / 1e6:7.1f} MB  {file.parent.name}/{file.name}")
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Literal
 
 from huggingface_hub.dataclasses import strict
@@ -353,6 +354,8 @@ class TalkerConfig(PreTrainedConfig):
     max_patches: int = 1000
     max_positions: int = 2048
     """Text tokens, prompt vectors and patches of one sentence together stay below this."""
+    default_voices: dict[str, str] | None = None
+    """Who speaks where no voice is asked for, by the sentence's language: zh or en; None: the talker's own."""
     numerics: Literal["native", "reference"] = "native"
     """native: fp32 rotary tables and time grid; reference: the published roundings (spec Q74, Q75)."""
     backbone: BackboneConfig | dict | None = None
@@ -404,6 +407,16 @@ class MingConfig(PreTrainedConfig):
 
 def _part(kind: type[PreTrainedConfig], value):
     return kind(**{k: v for k, v in value.items() if k != "model_type"}) if isinstance(value, dict) else value
+
+
+def all_settings(config: PreTrainedConfig) -> dict:
+    """Our own fields, defaults included, so that a later change of a default cannot change a shipped model."""
+    found = {"model_type": config.model_type}
+    for field in fields(config):
+        value = getattr(config, field.name)
+        if field.name in type(config).__annotations__:
+            found[field.name] = all_settings(value) if isinstance(value, PreTrainedConfig) else value
+    return found
 
 
 def tiny() -> MingConfig:

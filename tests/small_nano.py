@@ -8,11 +8,11 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ming_omni.config import AudioConfig, MingConfig, MoEConfig, ThinkerConfig, VisionConfig
+from ming_omni.config import AudioConfig, MingConfig, MoEConfig, ThinkerConfig, VisionConfig, all_settings
 from ming_omni.inputs.processor import MingProcessor
 from ming_omni.inputs.tiny import tiny_tokenizer
 from ming_omni.model.omni import MingForConditionalGeneration
-from ming_omni.nano.files import all_settings, file_of, round_off, stored, write_index, write_json, write_weights
+from ming_omni.nano.files import file_of, round_off, stored, write_index, write_json, write_weights
 from ming_omni.packed import Packed, pack
 
 RANK, ALPHA = 8, 16.0

@@ -12,14 +12,17 @@ from typing import Any, NamedTuple
 
 import torch
 from safetensors import safe_open
+from safetensors.torch import load_file
 from torch import Tensor
 
-from ming_omni.checkpoint import detect, shards
+from ming_omni.checkpoint import detect, fill, shards
 from ming_omni.config import AudioVAEConfig, BackboneConfig, LatentTransformerConfig, TalkerConfig
 from ming_omni.errors import InputError
 from ming_omni.model.talker import Talker
+from ming_omni.packed import unpack
 from ming_omni.speak.compatible import PublishedTalker
 from ming_omni.speak.speaker import Speaker, tiny_speaker
+from ming_omni.speech import reading
 
 PUBLISHED_MIN_PATCHES = 12  # spec Q69
 REPORTED = 3
@@ -106,11 +109,24 @@ def load(
         raise InputError(f"{folder} holds no talker: a talker/config.json with `flowmodel` is missing")
     config = shards.read_json(found / "config.json")
     if config.get("model_type") == TalkerConfig.model_type:
-        talker = PublishedTalker.from_pretrained(found, dtype=dtype or "auto")
+        talker = _load_packed(found, dtype) or PublishedTalker.from_pretrained(found, dtype=dtype or "auto")
     else:
         talker = _load_published(found, config, dtype, numerics)
     talker.tokenizer, talker.preset_voices = load_tokenizer(found), load_preset_voices(found)
     return talker.to(device).eval()
+
+
+def _load_packed(folder: Path, dtype: torch.dtype | None) -> PublishedTalker | None:
+    """A talker stored as packed rows, unfolded; None where it is not."""
+    if not fill.is_packed(shards.tensors(folder)):
+        return None
+    talker = fill.empty(PublishedTalker, TalkerConfig.from_pretrained(folder))
+    stored = {name: tensor for file in shards.files(folder) for name, tensor in load_file(file).items()}
+    weights = {name: tensor.to(dtype or torch.float32) for name, tensor in unpack(stored)}
+    lacking, unknown = talker.load_state_dict(weights, strict=False, assign=True)
+    if lacking or unknown:
+        raise InputError(f"{folder}: {[*lacking, *unknown][0]} is {'missing' if lacking else 'unknown'}")
+    return talker
 
 
 def load_speaker(name: str | Path = "nano", device: str | None = None, dtype: torch.dtype | None = None) -> Speaker:
@@ -126,7 +142,9 @@ def load_speaker(name: str | Path = "nano", device: str | None = None, dtype: to
 
 
 def load_tokenizer(folder: Path):
-    """The tokenizer beside the language model, or None."""
+    """The tokenizer beside the language model, nano's reader, or None."""
+    if (folder / reading.SYMBOLS_FILE).is_file():
+        return reading.Reader.from_pretrained(folder)
     for candidate in (folder / "llm", folder):
         if (candidate / "tokenizer.json").is_file() or (candidate / "vocab.json").is_file():
             from transformers import AutoTokenizer

@@ -5,6 +5,7 @@ scenes    drawn pictures with labels, in shards        plan      sentences to be
 text      dialogue, JSON lines                         speech    spoken sentences, in shards
 judges    the detector that scores generated pictures  engines   the same by other programs, for recognition alone
 sheet     contact sheets of every kind of scene          words    the dictionary that nano's talker reads by
+voices    a sentence of each of the teacher's voices that ship
 """
 
 from __future__ import annotations
@@ -72,6 +73,10 @@ def data_command(
         from ming_omni.data.lexicon import build_lexicon
 
         return build_lexicon(output, packages_folder)
+    if kind == "voices":
+        from ming_omni.data.voices import build_voices
+
+        return build_voices(output, teacher or _made("teacher", packages_folder), packages_folder)
     if kind == "text":
         return _text(output, seed, count, packages_folder, ask)
     if is_speech:
@@ -91,7 +96,7 @@ def data_command(
     return _scenes(output, seed, count, split, workers, device, bank)
 
 
-KINDS = ("sprites", "teacher", "scenes", "plan", "speech", "engines", "text", "judges", "sheet", "words")
+KINDS = ("sprites", "teacher", "scenes", "plan", "speech", "engines", "text", "judges", "sheet", "words", "voices")
 
 
 def _same_request(output: Path, request: dict) -> None:

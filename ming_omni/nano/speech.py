@@ -1,0 +1,61 @@
+"""A trained talker, its AudioVAE, a dictionary and voices -> what nano's folder needs to speak.
+
+`ming build nano-talker` runs this. Matrices are rounded to 8 bits, the rest to fp16.
+
+talker/config.json, model.safetensors     the talker with its AudioVAE, packed rows (`packed`)
+talker/symbols.json, words.tsv.xz         what it reads (`speech.reading`)
+voices/*.safetensors                      built-in voices (`speech.voices`)
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ming_omni.config import TalkerConfig, all_settings
+from ming_omni.errors import InputError
+from ming_omni.model.talker import Talker
+from ming_omni.nano.files import round_off, stored, write_json, write_weights
+from ming_omni.speech.reading import WORDS_FILE, Reader, read_words
+from ming_omni.speech.voices import SUFFIX, Voice
+
+DEFAULTS = {"en": "heart", "zh": "xiaobei"}
+"""Who speaks where no voice is asked for, if they are among the voices."""
+
+
+def ship_talker(
+    config: TalkerConfig, weights: dict[str, Tensor], output: Path, words: Path, voices: Path | None = None
+) -> None:
+    """Write into `output`, a model folder or a new one.
+
+    weights  by name, fp32, those of the AudioVAE included
+    words    what `ming data words` made
+    voices   what `ming data voices` made
+    """
+    with torch.device("meta"):
+        expected = {name: p.shape for name, p in Talker(config).named_parameters()}
+    for name in expected.keys() ^ weights.keys():
+        raise InputError(f"the talker {'lacks' if name in expected else 'has no place for'} {name}")
+    talker = output / "talker"
+    talker.mkdir(parents=True, exist_ok=True)
+    if voices is not None:
+        names = ship_voices(voices, output / "voices")
+        config.default_voices = {language: name for language, name in DEFAULTS.items() if name in names} or None
+    write_weights(talker, {"model": stored({name: round_off(name, value) for name, value in weights.items()})})
+    write_json(talker / "config.json", all_settings(config))
+    Reader(read_words(words if words.is_file() else words / WORDS_FILE)).save_pretrained(talker)
+
+
+def ship_voices(voices: Path, output: Path) -> list[str]:
+    """Their names; a file that is no voice stops everything."""
+    files = sorted(voices.glob(f"*{SUFFIX}"))
+    if not files:
+        raise InputError(f"{voices} holds no voices")
+    output.mkdir(exist_ok=True)
+    for file in files:
+        Voice.load(file)
+        shutil.copyfile(file, output / file.name)
+    return [file.stem for file in files]
