@@ -1,6 +1,6 @@
 """Clips -> what Whisper hears in them, kept in a file: it takes a second a clip, and is the same at every scoring.
 
-    python -m benchmarks.judges --data DATA [--limit 100]        before or after benchmarks.scores, with the same limit
+    python -m benchmarks.judges --data DATA [--limit 60]        before or after benchmarks.scores, with the same limit
 
 DATA/venv-judges is an environment with faster-whisper, DATA/whisper the model, see benchmarks/whisper.py. What is known
 lies in DATA/whisper-scores.json; only what is missing there is listened to.
