@@ -9,8 +9,10 @@ import soundfile
 import torch
 from torch.testing import assert_close
 
+from benchmarks.audio_vae import error_rates
 from ming_omni.config import AudioVAEConfig
 from ming_omni.data.shards import as_json, write_shard
+from ming_omni.evaluate.clips import Clip
 from ming_omni.model.audio_vae import AudioVAE
 from ming_omni.train.audio_vae import pieces, run
 from ming_omni.train.audio_vae.learner import Learner
@@ -183,3 +185,13 @@ def test_measures_tell_the_same_from_the_noisier():
     assert envelope_likeness(wanted, wanted, RATE) > 0.999
     assert envelope_likeness(noisier, wanted, RATE) < envelope_likeness(noisy, wanted, RATE)
     assert si_snr_db(noisy, wanted) - si_snr_db(noisier, wanted) == pytest.approx(20, abs=0.5)
+
+
+def test_a_round_trips_errors_are_added_up_by_language():
+    silence = np.zeros(RATE, np.float32)
+    said = ["we saw four birds", "they sang all night", "你好"]
+    clips = [Clip(text, "synthetic", "everyday", silence, text) for text in said]
+    before, after = [said[0], "they sang all day", said[2]], ["we saw four", "they sang all day", "你号"]
+    found = error_rates(clips, before, after)
+    assert found["synthetic en"] == {"before": 12.5, "after": 25.0, "added": 12.5}
+    assert found["synthetic zh"] == {"before": 0.0, "after": 0.0, "added": 0.0}  # another sign for the same syllable
