@@ -26,6 +26,8 @@ from ming_omni.speech.reading import Reader, read_words
 CLIPS_PER_SPEAKER = 6
 SPEEDS = (0.85, 1.2)
 """A speaker's own pace, kept in all they say: the talker takes it over from the prompt."""
+CROSSING = 0.15
+"""Share of speakers who say half of their sentences in the other language."""
 CLASSES = {"a": "american", "b": "british", "z": "mandarin"}
 """By a voice's first letter. Phonemes were made for one of them, and only its voices may say them."""
 
@@ -45,6 +47,18 @@ class Line:
     """Ids of each unit, see `speech.reading`."""
     letters: list[list[int] | None]
     """Of English words, read by their letters."""
+
+
+@dataclass
+class Role:
+    """A speaker and what they say."""
+
+    split: str
+    kind: str
+    """american, british or mandarin"""
+    voices: dict[str, float]
+    speed: float
+    clips: list[Clip]
 
 
 def cast(numbers: np.random.Generator, own: Sequence[str], others: Sequence[str]) -> dict[str, float]:
@@ -76,28 +90,39 @@ def script(clips: Iterable[Clip], reader: Reader, names: Sequence[str], each: in
         first = next(iter(clip.voices))
         if not clip.accent and first[0] in CLASSES:
             groups.setdefault((clip.split, CLASSES[first[0]]), []).append(clip)
-    casting = []
+    casting: list[Role] = []
     for (split, kind), members in groups.items():
         mine = [name for name in names if voice_split(name) == split and name[0] in CLASSES]
         own = [name for name in mine if CLASSES[name[0]] == kind]
         order = generator(seed, f"{split} {kind} order", 0).permutation(len(members))
         for start in range(0, len(members), each):
             numbers = generator(seed, f"{split} {kind} speaker", start)
-            speaker = cast(numbers, own, [name for name in mine if name not in own])
+            voices = cast(numbers, own, [name for name in mine if name not in own])
             speed = round(float(numbers.uniform(*SPEEDS)), 2)
-            casting.append((split, speaker, speed, [members[i] for i in order[start : start + each]]))
+            casting.append(Role(split, kind, voices, speed, [members[i] for i in order[start : start + each]]))
+    for split in {role.split for role in casting}:
+        cross([role for role in casting if role.split == split])
     # Any part of the script holds all kinds of speakers; what is only looked at comes first.
     casting = [casting[i] for i in generator(seed, "speakers", 0).permutation(len(casting))]
-    casting.sort(key=lambda part: part[0] == "train")
-    for number, (split, speaker, speed, members) in enumerate(casting):
-        for clip in members:
+    casting.sort(key=lambda role: role.split == "train")
+    for number, role in enumerate(casting):
+        for clip in role.clips:
             # As `Speaker` does, so that every sentence has an end that can be seen.
             units = reader.units(clip.spoken + "." * clip.spoken[-1].isalnum())
             sounds = [reader.ids(unit.symbols) for unit in units]
             letters = [None if unit.letters is None else reader.ids(unit.letters) for unit in units]
             yield Line(
-                clip.spoken, clip.language, clip.phonemes, speaker, speed, number, split, sounds, letters
+                clip.spoken, clip.language, clip.phonemes, role.voices, role.speed, number, role.split, sounds, letters
             )  # fmt: skip
+
+
+def cross(roles: list[Role]) -> None:
+    """Some speakers say the second half of their sentences in the other language, so that any voice can speak both."""
+    mandarin, american = ([role for role in roles if role.kind == kind] for kind in ("mandarin", "american"))
+    count = round(CROSSING * min(len(mandarin), len(american)))
+    for one, other in zip(mandarin[:count], american[:count], strict=True):
+        half = min(len(one.clips), len(other.clips)) // 2
+        one.clips[half:], other.clips[half:] = other.clips[half:], one.clips[half:]
 
 
 def write_script(path: Path, lines: Iterable[Line]) -> None:
