@@ -38,6 +38,8 @@ class Segmentation:
     image: Image.Image
     masks: list[Mask]
     edited: Picture
+    before: np.ndarray
+    """(H, W, 3) in 0 ... 255: what the edit began with, as the autoencoder gives it back."""
 
     def overlay(self, opacity: float = 0.5) -> Image.Image:
         return reading.overlay(self.image, self.masks, opacity)
@@ -72,7 +74,7 @@ def segment(
     instruction, names, colors = request(what, classes, instances, color)
     picture = load_image(image)
     [edited] = edit(model, processor, picture, instruction, text="", **options)
-    before = _as_the_painter_sees(model, processor, picture, edited)
+    before = as_the_painter_sees(model, processor, picture, edited)
     after = np.asarray(edited.image)
     inside = read(before, after, [COLORS[c] for c in colors], threshold)
     scores = [certainty(before, after, part, threshold) for part in inside]
@@ -81,7 +83,7 @@ def segment(
     if instances:
         least = MIN_SHARE * picture.width * picture.height
         found = [mask for mask in found if mask.area >= least]
-    return Segmentation(picture, found, edited)
+    return Segmentation(picture, found, edited, before)
 
 
 def request(
@@ -126,7 +128,7 @@ def certainty(before: np.ndarray, after: np.ndarray, inside: np.ndarray, thresho
 
 
 @torch.inference_mode()
-def _as_the_painter_sees(
+def as_the_painter_sees(
     model: MingForConditionalGeneration, processor: MingProcessor, picture: Image.Image, edited: Picture
 ) -> np.ndarray:
     """The picture that was edited, after the autoencoder: what that loses everywhere does not count as painted over."""

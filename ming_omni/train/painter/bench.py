@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from ming_omni import config as presets
@@ -36,13 +35,11 @@ KINDS = ("paint", "edit")
 
 
 def painter_config(settings: Settings) -> presets.PainterConfig:
-    """Sizes by name; the scale of the latents as the autoencoder's run measured it."""
+    """Sizes by name; the autoencoder's, and the scale of its latents, as its run left them."""
     config = {"tiny": presets.tiny_painter, "nano": presets.nano_painter}[settings.painter]()
     if settings.vae:
-        about = json.loads((Path(settings.vae) / image_vae.ABOUT).read_text())
-        config.vae.scaling_factor, config.vae.shift_factor = (
-            about["vae"][name] for name in ("scaling_factor", "shift_factor")
-        )
+        about = (Path(settings.vae) / image_vae.ABOUT).read_text(encoding="utf-8")
+        config.vae = presets.ImageVAEConfig(**json.loads(about)["vae"])
     return config
 
 
@@ -50,8 +47,7 @@ def make_painter(settings: Settings) -> Painter:
     """New, with the trained autoencoder."""
     painter = Painter(painter_config(settings))
     if settings.vae:
-        stored = load_file(Path(settings.vae) / image_vae.WEIGHTS)
-        painter.vae.load_state_dict({name.removeprefix(image_vae.PREFIX): t.float() for name, t in stored.items()})
+        painter.vae.load_state_dict(image_vae.load(Path(settings.vae)).state_dict())
     return painter
 
 
@@ -131,7 +127,8 @@ class Bench:
     def see(self, seen: Tensor) -> Tensor:
         """Pictures (n, 3, S, S) uint8 -> tokens (n, M, D)"""
         rows = eyes.still_patches(seen, self.sizes, self.processor.image_processor)
-        tokens, _ = self.eyes(rows.to(self.model.vision.dtype), len(seen), self.grid)
+        with self.learner.autocast():
+            tokens, _ = self.eyes(rows, len(seen), self.grid)
         return tokens
 
     def mark(self) -> Callable[[], None]:
@@ -172,9 +169,7 @@ def build(settings: Settings, world: World) -> Bench:
     learner.average = {name: p.detach().clone() for name, p in learner.names().items()}
     torch.manual_seed(settings.seed + world.rank)  # what is drawn on the device: noise and its levels
     learner.train()
-    if "thinker" in settings.compile:
-        learner.reader.compile()
-    if "painter" in settings.compile:
+    if settings.compile:
         learner.network.compile()
     side = model.painter.config.default_size
     beginning = writer.looking(Image, still_grid(writer, side))

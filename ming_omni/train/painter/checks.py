@@ -16,8 +16,10 @@ from ming_omni.train.painter.learner import Moved
 from ming_omni.train.painter.pictures import as_edited
 from ming_omni.train.painter.requests import Batch
 
-TOLERANCE = {"cpu": 1e-4, "cuda": 0.06}
+TOLERANCE = {"cpu": 1e-4, "cuda": 0.12}
 """Of norms of differences, in norms: fp32, and bf16 against fp32."""
+RESIZED = 0.12
+"""The same where a picture has been resized by torch here and by Pillow there."""
 PIXEL = 3 / 127.5
 """Three steps of 255: Pillow rounds between rows and columns, twice."""
 
@@ -31,8 +33,7 @@ def check(bench: Bench) -> dict[str, float]:
         planner.counts = {"plain": 1, "lettered": 1}
         batch = planner.batch(0)
         moved = bench.move(batch)
-        with bench.learner.autocast():
-            (states,) = bench.learner.reader(bench.learner.painter, [moved.prompts])
+        (states,) = bench.learner.reader(bench.learner.painter, [moved.prompts])
         for row in range(2):
             found |= _conditions(bench, product, batch, moved, states, row)
     return found | _steps(bench, product)
@@ -45,9 +46,8 @@ def _conditions(bench: Bench, product, batch: Batch, moved: Moved, states: Tenso
         drawn = render(bench.bank, [request.scenes[0]], painter.config.default_size).pictures
         content.insert(0, Image(Pillow.fromarray(drawn[0].permute(1, 2, 0).cpu().numpy())))
     inputs = bench.processor.prepare([Message("user", content)], painting=True)
-    length = inputs["input_ids"].shape[1]
-    assert batch.ids[row, :length].tolist() == inputs["input_ids"][0].tolist(), "the run writes other ids"
-    assert (batch.modality[row] >= 0).sum() == length
+    ids = batch.ids[row][batch.modality[row] >= 0]
+    assert ids.tolist() == inputs["input_ids"][0].tolist(), "the run writes other ids than the processor"
     if kind == "edit":
         wanted = inputs["image_gen_pixel_values_reference"]
         size = (painter.config.default_size,) * 2
@@ -56,11 +56,10 @@ def _conditions(bench: Bench, product, batch: Batch, moved: Moved, states: Tenso
         found["check/pixel"] = _below(float((pixels - resized).abs().max()), PIXEL, "pixels to edit")
         reference = moved.pictures.reference[row : row + 1].float().cpu()
         latents = read_reference(painter, wanted, size)
-        found["check/reference"] = _near(reference, latents, 0.06, "latents to edit")
+        found["check/reference"] = _near(reference, latents, RESIZED, "latents to edit")
     tolerance = TOLERANCE[bench.device.type]
     wanted = read_states(product, {key: inputs[key] for key in PROMPT_KEYS if key in inputs})
-    # Tokens of a resized picture differ a little, and with them all that follows.
-    tolerance = max(tolerance, 0.06) if kind == "edit" else tolerance
+    tolerance = max(tolerance, RESIZED) if kind == "edit" else tolerance
     found[f"check/states/{kind}"] = _near(states[row : row + 1].float().cpu(), wanted, tolerance, "states")
     with bench.learner.autocast():
         condition = bench.learner.painter.condition(states[row : row + 1])

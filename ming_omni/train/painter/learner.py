@@ -116,12 +116,13 @@ class Learner(nn.Module):
         return {name: p for name, p in self.painter.named_parameters() if not name.startswith("vae.")}
 
     def to_device(self, device: torch.device) -> None:
-        """What is frozen becomes bf16 on a GPU; what learns stays fp32."""
+        """Thinker and autoencoder become bf16 on a GPU; what learns stays fp32, and so do the eyes, under autocast."""
         self.to(device)
         if device.type == "cuda":
-            for part in (self.model.thinker, self.model.vision, self.painter.vae):
-                part.to(torch.bfloat16)
-            self.painter.vae.to(memory_format=torch.channels_last)
+            for name, parameter in self.model.thinker.named_parameters():
+                if ".routers." not in name:  # a rounded router would choose other experts
+                    parameter.data = parameter.data.to(torch.bfloat16)
+            self.painter.vae.to(torch.bfloat16, memory_format=torch.channels_last)
         self.average = {name: value.to(device) for name, value in self.average.items()}
 
     @torch.no_grad()
@@ -216,7 +217,7 @@ class Learner(nn.Module):
 
         def velocity(x: Tensor, sigma: Tensor) -> Tensor:
             time = sigma * self.painter.config.flow.num_train_steps
-            made, middle = self.network(self.painter.dit, x, time, context, pooled, reference)
+            made, middle = self.network(self.painter.dit, x, time, context, pooled, reference, self.training)
             middles.append(middle[: len(latents) // learn.noises])
             return made
 
@@ -239,7 +240,7 @@ class Learner(nn.Module):
             wanted = (end - point) / (there - here)[:, None, None, None]
         context, pooled = self.painter.context(condition)
         time = here * self.painter.config.flow.num_train_steps
-        made, _ = self.network(self.painter.dit, point, time, context, pooled, reference)
+        made, _ = self.network(self.painter.dit, point, time, context, pooled, reference, self.training)
         error = (made.float() - wanted).square() * weight
         return error.mean(), None
 
@@ -261,7 +262,7 @@ class Learner(nn.Module):
         for number in range(steps):
             sigma = torch.lerp(here, there, number / steps)
             time = (sigma * config.flow.num_train_steps).repeat(2)
-            made, _ = self.network(dit, x.repeat(2, 1, 1, 1), time, context, pooled, reference)
+            made, _ = self.network(dit, x.repeat(2, 1, 1, 1), time, context, pooled, reference, self.training)
             told, untold = made.float().chunk(2)
             velocity = untold + guidance * (told - untold)
             x = x + velocity * ((there - here) / steps)[:, None, None, None]

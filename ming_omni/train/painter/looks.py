@@ -24,7 +24,9 @@ def look(learner: Learner, cases: list[tuple[Batch, Moved]]) -> dict[str, float]
     device = learner.thing_weight.device
     with torch.random.fork_rng([device] if device.type == "cuda" else []), learner.averaged():
         torch.manual_seed(SEED)  # always the same noise
+        learner.eval()
         losses = learner([moved for _, moved in cases])
+        learner.train()
     return {name: float(value) for name, value in losses.items() if not name.startswith(ABOUT)}
 
 
@@ -56,8 +58,9 @@ def paint(learner: Learner, moved: Moved, rows: range) -> Tensor:
     guidance = 1.0 if is_few else chosen.guidance if moved.kind == "paint" else chosen.edit_guidance
     split = moved.count - len(moved.letters[0])
     part = slice(rows.start, rows.stop)
-    with learner.averaged() as painter, learner.autocast():
+    with learner.averaged() as painter:
         (states,) = learner.reader(painter, [moved.prompts])
+    with learner.averaged() as painter, learner.autocast():
         condition = painter.condition(states[part])
         if rows.start >= split:
             letters = painter.glyphs(*(t[rows.start - split : rows.stop - split] for t in moved.letters))

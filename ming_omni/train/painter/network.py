@@ -1,7 +1,8 @@
 """Noisy latents and a condition -> velocity, and the middle of the network: `model/dit.py` made for training.
 
 Same parameters, same results. Turns are real numbers, which a compiler can fuse with what surrounds them; a layer is
-compiled once for all sizes of pictures and conditions.
+compiled once for all sizes of pictures and conditions, and only where the network is asked to be fast: in steps, which
+are many.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+import torch.fx.experimental._config
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -33,17 +35,24 @@ class Network:
     """Runs any `DiT` of one shape; holds no weights."""
 
     def __init__(self):
-        self.refine: Callable = refine
-        self.join: Callable = join
+        self.fast: tuple[Callable, Callable] = refine, join
         self._tables: dict[tuple, Tensor | Turns] = {}
 
     def compile(self) -> None:
         torch._dynamo.config.cache_size_limit = max(64, torch._dynamo.config.cache_size_limit)
-        self.refine = torch.compile(refine, dynamic=True, fullgraph=True)
-        self.join = torch.compile(join, dynamic=True, fullgraph=True)
+        # As many patches as channels are a coincidence, on which nothing may be specialised.
+        torch.fx.experimental._config.use_duck_shape = False
+        self.fast = tuple(torch.compile(one, dynamic=True, fullgraph=True) for one in (refine, join))
 
     def __call__(
-        self, dit: DiT, latents: Tensor, time: Tensor, context: Tensor, pooled: Tensor, reference: Tensor | None
+        self,
+        dit: DiT,
+        latents: Tensor,
+        time: Tensor,
+        context: Tensor,
+        pooled: Tensor,
+        reference: Tensor | None,
+        is_fast: bool = False,
     ) -> tuple[Tensor, Tensor]:
         """As `DiT.forward` -> velocity (B, Z, h, w), patches (B, N, D) after half of the layers"""
         config = dit.config
@@ -51,16 +60,17 @@ class Network:
         level = dit.time(torch.cat([cos, sin], dim=-1).to(latents.dtype)) + dit.pooled(pooled)
         level = F.silu(level)[:, None]
 
-        x, y = self._frame(dit.noise, latents, level), dit.context(context)
+        refiner, joint = self.fast if is_fast else (refine, join)
+        x, y = self._frame(dit.noise, latents, level, refiner), dit.context(context)
         rows, columns = (side // config.patch_size for side in latents.shape[2:])
         frames = 1 if reference is None else 2
         if reference is not None:
-            x = torch.cat([x, self._frame(dit.reference, reference, level)], dim=1)
+            x = torch.cat([x, self._frame(dit.reference, reference, level, refiner)], dim=1)
         turns = self._turns(dit, frames, rows, columns, y.shape[1], x.device)
 
         middle = x
         for number, layer in enumerate(dit.layers, 1):
-            x, y = self.join(layer, x, y, level, *turns)
+            x, y = joint(layer, x, y, level, *turns)
             if number == len(dit.layers) // 2:
                 middle = x[:, : rows * columns]
 
@@ -70,15 +80,15 @@ class Network:
         patches = x.view(-1, rows, columns, p, p, config.latent_channels)
         return patches.permute(0, 5, 1, 3, 2, 4).reshape(latents.shape), middle
 
-    def _frame(self, frame: Frame, latents: Tensor, level: Tensor) -> Tensor:
+    def _frame(self, frame: Frame, latents: Tensor, level: Tensor, refiner: Callable) -> Tensor:
         cells = frame.patch(latents)
         key = "places", *cells.shape[2:], cells.device
         if key not in self._tables:
             self._tables[key] = position_table(frame.config, *cells.shape[2:], cells.device)
-        x = cells.flatten(2).transpose(1, 2)
+        x = cells.flatten(2).transpose(1, 2).contiguous()  # laid out alike with and without a picture to edit
         x = x + self._tables[key].to(x.dtype)
-        for refiner in frame.refiners:
-            x = self.refine(refiner, x, level)
+        for module in frame.refiners:
+            x = refiner(module, x, level)
         return x
 
     def _turns(self, dit: DiT, frames: int, rows: int, columns: int, tokens: int, device: torch.device) -> Turns:

@@ -21,7 +21,7 @@ from ming_omni.model.painter import Painter
 from ming_omni.model.painting import last_grid
 from ming_omni.model.positions import positions
 from ming_omni.model.thinker import Thinker
-from ming_omni.train.senses.network import Compiled, Learned, Steps, attend, one_hot
+from ming_omni.train.senses.network import Learned, Steps, attend, one_hot
 
 IMAGE = MODALITIES.index("image")
 
@@ -63,8 +63,7 @@ class Reader(nn.Module):
     def __init__(self, thinker: Thinker, painter: Painter):
         super().__init__()
         self.thinker = thinker
-        self.plain: Steps | Compiled = Steps(thinker.config)
-        self.steps = self.plain
+        self.steps = Steps(thinker.config)
         ids = painter.query_ids(thinker.config)[:-1]  # nothing reads the last end mark
         places, _ = positions(thinker.config, ids[None], None, painter.query_grid())
         is_query = ids == thinker.config.image_patch_token
@@ -72,11 +71,6 @@ class Reader(nn.Module):
         self.register_buffer("query_places", places[:, 0], persistent=False)  # (3, Q)
         self.register_buffer("is_query", is_query, persistent=False)
         self._layers: dict[tuple, list[Layer]] = {}
-
-    def compile(self) -> None:
-        """Fuse what happens to single tokens, see `senses.network`."""
-        options = {"dynamic": False, "fullgraph": True}
-        self.steps = Compiled(*(torch.compile(getattr(self.plain, name), **options) for name in Compiled._fields))
 
     def forward(self, painter: Painter, groups: list[Prompts]) -> list[Tensor]:
         """States (B, n², D) of each group; groups share everything but attention."""

@@ -94,8 +94,7 @@ class Settings:
     """Of training, over all calls; the learning rate has reached zero when they are over."""
     seed: int = 0
     device: str = "cuda"
-    compile: list[str] = field(default_factory=list)
-    """thinker, painter: what is compiled."""
+    compile: bool = False
     workers: dict[str, int] = field(default_factory=lambda: {"paint": 3, "edit": 3})
     """Processes that plan requests; 0 of a kind: planned where they are needed, as a test does."""
     save_seconds: float = 120.0
