@@ -5,7 +5,7 @@
 With several GPUs put `torchrun --nproc-per-node N -m` before the module: each speaks parts of its own. Nothing is
 compressed, since the machine that speaks is the one that learns.
 
-part-00000.npy           int16 (n,)      clips one behind another, each a whole number of patches long
+part-00000.npy           int16 (n,)      clips one behind another, each a whole number of the teacher's frames long
 part-00000.phonemes.npy  uint8 (frames,) the teacher's symbol of every frame of 25 ms, 0 where nothing is said
 part-00000.json          the script's lines, with `start` and `length` of each clip, in samples
 """
@@ -34,11 +34,12 @@ PHONEME_SAMPLES = FRAME_SAMPLES * RATE_HZ // SAMPLE_RATE_HZ
 """400: of our samples, in a frame of the teacher."""
 LINES_PER_PART = 960
 """Lines of one speaker follow one another, so that nearly all of them lie in one part."""
-PAD_SAMPLES = 9600
-"""Clips are filled up with silence to a multiple of this: patches of 40, 120 or 200 ms and the teacher's frames fit."""
-LEVEL = 0.1
-"""Root mean square of what is spoken, as `speech.voices` levels a prompt."""
-AUDIBLE = 0.02
+LEVEL, PEAK = 0.1, 0.95
+"""Root mean square of what is spoken, as `speech.voices` levels a prompt, as far as peaks allow."""
+AUDIBLE, AIR = 0.02, 4
+"""The part of the loudest frame above which someone speaks, and frames that are kept before and after, as of a prompt:
+where speech ends, the clip ends, which the stop head can learn.
+"""
 TAPS, CUTOFF = 36, 0.95
 """Of the filter between 24 and 16 kHz: its half width in samples, and how much of the lower band it keeps."""
 
@@ -82,20 +83,14 @@ def speak_part(lines: list[Line], teacher: Teacher, path: Path) -> float:
 
 
 def stored(samples: Tensor, phonemes: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Samples (n) at 24 kHz, symbols (n / 600) -> the clip as it is kept, level and filled up."""
-    samples = level(to_16_khz(samples))
-    samples = F.pad(samples, (0, -len(samples) % PAD_SAMPLES))
-    phonemes = F.pad(phonemes, (0, len(samples) // PHONEME_SAMPLES - len(phonemes)))
-    integers = (samples.clamp(-1, 1) * 32767).round().to(torch.int16)
-    return integers.cpu().numpy(), phonemes.to(torch.uint8).cpu().numpy()
-
-
-def level(samples: Tensor) -> Tensor:
-    """Speech (n,) at the loudness that prompts have."""
-    frames = samples[: len(samples) // 320 * 320].view(-1, 320).square().mean(1)
-    is_spoken = frames > AUDIBLE**2 * frames.max()
-    loudness = ((frames * is_spoken).sum() / is_spoken.sum().clamp(min=1)).sqrt()
-    return samples * torch.minimum(LEVEL / loudness.clamp(min=1e-5), 0.95 / samples.abs().max().clamp(min=1e-5))
+    """Samples (n) at 24 kHz, symbols (n / 600) -> the clip as it is kept, trimmed and level."""
+    frames = to_16_khz(samples).unflatten(0, (-1, PHONEME_SAMPLES))  # (n / 600, 400)
+    loudness = frames.square().mean(1).sqrt()
+    spoken = (loudness > AUDIBLE * loudness.max()).nonzero().flatten().tolist() or [0]
+    kept = slice(max(0, spoken[0] - AIR), spoken[-1] + 1 + AIR)
+    level = min(LEVEL / float(loudness[spoken].square().mean().sqrt()), PEAK / float(frames.abs().max()))
+    integers = (frames[kept].flatten() * level * 32767).round().to(torch.int16)
+    return integers.cpu().numpy(), phonemes[kept].to(torch.uint8).cpu().numpy()
 
 
 def to_16_khz(samples: Tensor) -> Tensor:

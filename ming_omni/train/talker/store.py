@@ -70,7 +70,7 @@ def clips(paths: Sequence[Path], split: str, patch_samples: int) -> Iterator[tup
         for about in json.loads(path.with_suffix(".json").read_text()):
             if about["split"] != split:
                 continue
-            count = about["length"] // patch_samples
+            count = -(-about["length"] // patch_samples)  # the last one is filled up with silence
             clip = Clip(
                 about["speaker"], about["sounds"], about["letters"], first, count, about["text"], about["language"]
             )
@@ -93,16 +93,17 @@ def build(paths: Sequence[Path], split: str, vae: AudioVAE, config: TalkerConfig
         own = sorted(((about, clip) for at, about, clip in found if at == path), key=lambda pair: -pair[1].num_patches)
         for about, clip in own:
             times = (np.arange(clip.num_patches * SLOTS) + 0.5) * patch / SLOTS + about["start"]
-            rows = symbols[(times // PHONEME_SAMPLES).astype(int)].reshape(-1, SLOTS)
-            phonemes[clip.first : clip.first + clip.num_patches] = rows
+            end = about["start"] + about["length"]
+            rows = symbols[(times.clip(max=end - 1) // PHONEME_SAMPLES).astype(int)] * (times < end)
+            phonemes[clip.first : clip.first + clip.num_patches] = rows.reshape(-1, SLOTS)
         while own:
             longest = own[0][1].num_patches
             count = max(1, int(ENCODED_SECONDS * config.vae.sample_rate_hz // (longest * patch)))
             chosen, own = own[:count], own[count:]
             sounds = np.zeros((len(chosen), longest * patch), np.float32)
-            for row, (about, clip) in zip(sounds, chosen, strict=True):
-                length = clip.num_patches * patch
-                row[:length] = samples[about["start"] : about["start"] + length].astype(np.float32) / 32768
+            for row, (about, _) in zip(sounds, chosen, strict=True):
+                own_samples = samples[about["start"] : about["start"] + about["length"]]
+                row[: len(own_samples)] = own_samples.astype(np.float32) / 32768
             with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
                 latents = vae.encode(torch.from_numpy(sounds).to(device)).mean
             latents = latents.unflatten(1, (longest, -1)).half()  # (B, N, p, Z)
