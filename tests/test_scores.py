@@ -374,7 +374,7 @@ def test_the_command_writes_figures_and_tables_and_measures_no_part_twice(tmp_pa
     shown = capsys.readouterr().out
     assert (tmp_path / "out.md").read_text() in shown
     assert "| text perplexity above the base | 0.0 % | 2.0 % | met | 0.5 % | met |" in shown
-    assert "Not measured: scenes, english" in shown
+    assert "Not measured: lists, english" in shown
 
     part = tmp_path / "out.parts" / "text.json"
     measured_at = part.stat().st_mtime_ns
