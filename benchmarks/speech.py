@@ -33,8 +33,8 @@ from pathlib import Path
 import numpy as np
 
 from ming_omni.evaluate.clips import Clip, kind_of
-from ming_omni.evaluate.metrics import pinyin_errors, word_errors
-from ming_omni.evaluate.normalize import pinyin, units
+from ming_omni.evaluate.metrics import pinyin_errors, word_errors, words
+from ming_omni.evaluate.normalize import chinese, syllables
 from ming_omni.evaluate.score import Score, rate, share, table
 
 KINDS = {"everyday": "en", "question": "en", "mandarin": "zh"}
@@ -193,7 +193,7 @@ def _judge(data: Path, script: str, *arguments: Path | str) -> None:
 
 def fault(text: str, transcript: str, language: str, seconds: float, usual: float, found_no_end: bool) -> str:
     """What went wrong with a sentence, or nothing; `usual` is how long the teacher takes."""
-    said, heard = (pinyin(t) if language == "zh" else units(t) for t in (text, transcript))
+    said, heard = (syllables(chinese(t)) if language == "zh" else words(t, "en") for t in (text, transcript))
     if found_no_end or seconds > LONGEST * usual + 1:
         return "runaway"
     if len(heard) > len(said) + 2 and repeats(heard) > repeats(said):
