@@ -57,5 +57,5 @@ def ship_voices(voices: Path, output: Path) -> list[str]:
     output.mkdir(exist_ok=True)
     for file in files:
         Voice.load(file)
-        shutil.copyfile(file, output / file.name)
+        shutil.copyfile(file, output / file.name)  # not its rights, which may be its owner's alone
     return [file.stem for file in files]
