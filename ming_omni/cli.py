@@ -432,6 +432,25 @@ def build_nano(
     print(cost(output, trained, start, media or (), lora_scale))
 
 
+@build.command("nano-painter")
+def build_nano_painter(
+    pieces: Annotated[Path, typer.Argument(help="The folder with the pieces of the painter's run.")],
+    output: Annotated[Path, typer.Argument(help="The model folder that shall paint.")],
+    vae: Annotated[Path, typer.Option(help="The folder with the autoencoder it was trained with.")],
+    mask_threshold: Annotated[float | None, typer.Option(help="From `benchmarks.painting`, swept on dev.")] = None,
+):
+    """Put a trained painter and its autoencoder into nano's folder."""
+    from ming_omni.nano.painter import ship_painter
+    from ming_omni.train.painter.states import load_whole
+
+    config, weights = load_whole(pieces, vae)
+    if mask_threshold is not None:
+        config.mask_threshold = mask_threshold
+    ship_painter(config, weights, output)
+    for file in sorted((output / "painter").iterdir()):
+        print(f"{file.stat().st_size / 1e6:7.1f} MB  {file.parent.name}/{file.name}")
+
+
 @build.command("nano-talker")
 def build_nano_talker(
     pieces: Annotated[Path, typer.Argument(help="The folder with the pieces of the talker's run.")],

@@ -8,16 +8,19 @@ from pathlib import Path
 
 import torch
 from safetensors import safe_open
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, Qwen2Config, T5Config
 from transformers.initialization import no_init_weights
 
+from ming_omni.checkpoint import fill as fills
 from ming_omni.checkpoint import shards
 from ming_omni.config import DiTConfig, FlowConfig, GlyphConfig, ImageVAEConfig, PainterConfig
 from ming_omni.errors import InputError
 from ming_omni.model.dit import position_table
 from ming_omni.model.glyphs import GlyphEncoder
 from ming_omni.model.painter import Painter
+from ming_omni.packed import unpack
 
 # Published names on the left, ours on the right. `*` is a number, carried over in order; `.@` stands for `.weight` and
 # `.bias`; `[n]` says that the tensor is part n of a larger one, joined along the first axis.
@@ -153,6 +156,18 @@ def load_painter(folder: Path, device: torch.device | str = "cpu", dtype: torch.
     config = read_config(folder)
     painter = empty(Painter, config, device, dtype)
     fill(painter, published_tensors(folder, config))
+    return painter.eval()
+
+
+def load_ours(folder: Path, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> Painter:
+    """The painter of a folder that `save_pretrained` or `ming build nano-painter` wrote; packed rows are unfolded."""
+    if not fills.is_packed(shards.tensors(folder)):
+        return Painter.from_pretrained(folder, dtype=dtype).to(device).eval()
+    painter = empty(Painter, PainterConfig.from_pretrained(folder), device, dtype)
+    packed = {name: tensor for file in shards.files(folder) for name, tensor in load_file(file).items()}
+    lacking, unknown = painter.load_state_dict(dict(unpack(packed)), strict=False)
+    if lacking or unknown:
+        raise InputError(f"{folder}: {[*lacking, *unknown][0]} is {'missing' if lacking else 'unknown'}")
     return painter.eval()
 
 

@@ -189,10 +189,9 @@ def _seeded(kind: type[PreTrainedModel], config: PreTrainedConfig) -> PreTrained
 
 def _load_painter(folder: Path, device: torch.device, dtype: torch.dtype) -> PreTrainedModel | None:
     from ming_omni.checkpoint import painter
-    from ming_omni.model.painter import Painter
 
     if (folder / "painter" / "config.json").is_file():
-        return Painter.from_pretrained(folder / "painter", dtype=dtype).to(device).eval()
+        return painter.load_ours(folder / "painter", device, dtype)
     if painter.has_painter(folder):
         return painter.load_painter(folder, device, dtype)
     warnings.warn(f"{folder} holds no painter (mlp/, connector/, ...): the model is loaded without it", stacklevel=3)

@@ -121,10 +121,10 @@ def generate_image(
     attention_mask: Tensor | None = None,
     pixel_values: Tensor | None = None,
     image_grid_thw: Tensor | None = None,
-    image_gen_steps: int = 30,
+    image_gen_steps: int | None = None,
     image_gen_seed: int | None = None,
-    image_gen_cfg: float = 5.0,
-    image_gen_image_cfg: float = 2.0,
+    image_gen_cfg: float | None = None,
+    image_gen_image_cfg: float | None = None,
     image_gen_cfg_mode: int = 1,
     image_gen_height: int | Tensor = 512,
     image_gen_width: int | Tensor = 512,
@@ -138,10 +138,15 @@ def generate_image(
 ) -> Image | list[Image]:
     """Paint what the prompts say: one picture, or a list for several prompts. Arguments as published.
 
+    Steps and both guidances are those that the painter was made for, unless given; of the published one, 30, 5 and 2.
     A seed of None or below zero is drawn from all 64-bit numbers; `picture.info["seed"]` tells which. Picture k of a
     batch is painted with seed + k.
     """
     painter: Painter = model.require("painter")
+    config = painter.config
+    image_gen_steps = config.steps if image_gen_steps is None else image_gen_steps
+    image_gen_cfg = config.guidance if image_gen_cfg is None else image_gen_cfg
+    image_gen_image_cfg = config.image_guidance if image_gen_image_cfg is None else image_gen_image_cfg
     pictures = {"pixel_values": pixel_values, "image_grid_thw": image_grid_thw}
 
     def condition_of(ids: Tensor | None, mask: Tensor | None, states: Tensor | None) -> Tensor:

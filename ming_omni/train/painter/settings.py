@@ -43,7 +43,7 @@ class RequestSettings:
 @dataclass
 class LearnSettings:
     painter: float = 8e-4
-    queries: float = 1e-3
+    queries: float = 3e-4
     """Their gradient passes through the whole thinker; 0: they stay as they are, which is faster."""
     helpers: float = 1e-3
     """Of what only helps to learn."""
@@ -73,7 +73,7 @@ class DistilSettings:
     share: float = 0.22
     """Of the seconds, at their end: the painter learns to do in few steps what it does in many with guidance."""
     rate: float = 3e-4
-    substeps: int = 4
+    substeps: int = 3
     """Of the teacher, for one step of the student."""
     guidance: float = 3.0
     edit_guidance: float = 2.0

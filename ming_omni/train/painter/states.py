@@ -13,7 +13,9 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ming_omni.config import PainterConfig, all_settings
 from ming_omni.errors import InputError
+from ming_omni.train.image_vae import states as image_vae
 from ming_omni.train.painter.learner import DISTILLING, PAINTING, Learner
 
 STATE = "state.pt"
@@ -72,11 +74,24 @@ def export(folder: Path, learner: Learner, facts: dict[str, Any]) -> list[Path]:
         if sum(t.nbytes for t in pieces[-1].values()) + value.nbytes > PIECE_BYTES and pieces[-1]:
             pieces.append({})
         pieces[-1][name] = value
-    paths = []
+    paths, about = [], {"facts": json.dumps(facts), "config": json.dumps(all_settings(learner.painter.config))}
     for number, piece in enumerate(pieces):
         paths.append(folder / f"trained-{number}.safetensors")
-        save_file(piece, paths[-1], metadata={"facts": json.dumps(facts)})
+        save_file(piece, paths[-1], metadata=about)
     return paths
+
+
+def load_whole(folder: Path, vae: Path) -> tuple[PainterConfig, dict[str, Tensor]]:
+    """Pieces of a run and of the autoencoder's -> the painter's settings, and all its weights by name, fp32."""
+    paths = sorted(folder.glob("trained-*.safetensors"))
+    stored, _ = read(paths)
+    with safe_open(paths[0], "pt") as file:
+        config = PainterConfig(**json.loads(file.metadata()["config"]))
+    autoencoder = image_vae.load(vae)
+    if json.dumps(all_settings(autoencoder.config)) != json.dumps(all_settings(config.vae)):
+        raise InputError(f"{vae} holds another autoencoder than this painter was trained with")
+    own = {name.removeprefix(PREFIX): t.float() for name, t in stored.items() if name.startswith(PREFIX)}
+    return config, own | {f"vae.{name}": value for name, value in autoencoder.state_dict().items()}
 
 
 @torch.no_grad()
