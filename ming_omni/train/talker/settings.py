@@ -12,9 +12,9 @@ RECIPES = Path(__file__).parent / "recipes"
 
 @dataclass
 class RowSettings:
-    patches: int = 8192
+    patches: int = 6144
     """Of a batch, filling included: its rows have room for one of the numbers below, so that all batches are alike."""
-    shapes: list[list[int]] = field(default_factory=lambda: [[80, 32], [160, 64], [288, 128]])
+    shapes: list[list[int]] = field(default_factory=lambda: [[80, 32], [160, 64], [224, 96], [288, 128]])
     """Room of a row: symbols of text, patches of speech."""
     alone: float = 0.25
     """Share of clips without a prompt; the others follow another clip of their speaker."""
@@ -26,7 +26,7 @@ class RowSettings:
 
 @dataclass
 class LearnSettings:
-    rate: float = 1.5e-3
+    rate: float = 1e-3
     weight_decay: float = 0.01
     betas: list[float] = field(default_factory=lambda: [0.9, 0.98])
     clip_norm: float = 1.0
@@ -35,7 +35,7 @@ class LearnSettings:
     """How much of the mean of the weights stays at each step; the mean is what ships."""
     draws: int = 2
     """Times and noises that each patch is learned at in one step."""
-    flow_patches: int = 6144
+    flow_patches: int = 4608
     """Of a batch, that the flow learns; drawn anew where there are more."""
     stop: float = 0.3
     phonemes: float = 0.3
@@ -51,7 +51,7 @@ class DistillSettings:
     rate: float = 5e-4
     patches: int = 2048
     """Of a batch."""
-    guidance: float = 2.0
+    guidance: float = 1.5
     substeps: int = 4
     """Steps of the old flow for each of the new."""
 
