@@ -51,6 +51,8 @@ LONGEST, SHORTEST = 2.0, 0.4
 CUT_UNITS, CUT_SHARE = 3, 0.25
 """A sentence was cut off when that many of its last words, and that share of it, were not heard."""
 FIRST_AUDIO_SENTENCES = 12
+INDEXED = 64
+"""Sentences on the page to listen to."""
 ENGLISH, MANDARIN = "English WER by whisper-base", "Mandarin errors in toneless syllables by whisper-base"
 QUALITY, FAULTS = "DNSMOS", "cut-offs, runaways, repeats"
 CLONE = f"clone nearer to its prompt than {OTHERS} others of its sex"
@@ -391,12 +393,25 @@ def _same_voice(one: Spoken, spoken: Sequence[Spoken]) -> Spoken | None:
 
 
 def _keep(folder: Path, chosen: Sequence[Trial], said: Sequence[Said]) -> None:
+    """WAV files, and a page with the first of them, unpicked, beside their prompts."""
+    import html
+
     import soundfile
 
     folder.mkdir(parents=True, exist_ok=True)
+    rows = []
     for number, (trial, one) in enumerate(zip(chosen, said, strict=True)):
-        soundfile.write(folder / f"{number:03}.wav", one.samples, 16_000)
-        soundfile.write(folder / f"{number:03}-prompt.wav", trial.prompt.samples, 16_000)
+        names = f"{number:03}.wav", f"{number:03}-prompt.wav"
+        for name, samples in zip(names, (one.samples, trial.prompt.samples), strict=True):
+            soundfile.write(folder / name, samples, 16_000)
+        players = "".join(f'<td><audio controls preload="none" src="{name}"></audio></td>' for name in names)
+        rows.append(f"<tr>{players}<td>{html.escape(trial.teacher.text)}</td></tr>")
+    half = INDEXED // 2  # of either language; the second begins in the middle
+    middle = len(rows) // 2
+    shown = rows if len(rows) <= INDEXED else rows[:half] + rows[middle : middle + half]
+    head = "<tr><th>nano</th><th>the voice it was given</th><th>text</th></tr>"
+    page = f'<!doctype html><meta charset="utf-8"><title>Nano speaks</title><table>{head}{"".join(shown)}</table>\n'
+    (folder / "index.html").write_text(page)
 
 
 def main(arguments: list[str] | None = None) -> None:

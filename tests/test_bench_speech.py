@@ -125,6 +125,7 @@ def test_the_whole_scoring_of_a_small_nano(folder, data, tmp_path, monkeypatch, 
     assert len(report["rows"]) == 2 and report["speed"]["times_real_time"] > 0
     assert report["speed"]["voice"] == "heart" and report["speed"]["first_audio_ms"] > 0
     assert sorted(path.name for path in wavs.iterdir()) == [
-        "000-prompt.wav", "000.wav", "001-prompt.wav", "001.wav",
+        "000-prompt.wav", "000.wav", "001-prompt.wav", "001.wav", "index.html",
     ]  # fmt: skip
+    assert (wavs / "index.html").read_text().count("<audio") == 4
     assert "| DNSMOS | 3.00 |" in capsys.readouterr().out
