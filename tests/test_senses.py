@@ -20,7 +20,7 @@ from ming_omni.model.thinker import Thinker
 from ming_omni.packed import pack
 from ming_omni.train import balance
 from ming_omni.train.parallel import World
-from ming_omni.train.senses import balancing, bench, checks, join, plots, run, sounds
+from ming_omni.train.senses import balancing, bench, checks, join, plots, run, sights, sounds
 from ming_omni.train.senses.learner import on_device
 from ming_omni.train.senses.network import Network, Rows, one_hot, shipped
 from ming_omni.train.senses.rows import IGNORE, collate
@@ -238,3 +238,13 @@ def test_looks_ask_as_the_product_asks(sets):
     assert kinds["how_many"] == kinds["film order"] == kinds["English"] == kinds["川渝"] == 1
     spoken = next(case for case in cases if case.kind == "川渝")
     assert spoken.answer.startswith("川渝\t") and "audio_feats" in spoken.inputs
+
+
+def test_the_encoder_learns_to_name_cells_before_the_run_and_the_run_starts_from_it(sets, tmp_path, capsys):
+    small = ["sights.batch=4", "sights.fresh=4", "sights.pool=4", "sights.workers=0", "sights.fresh_every=1000"]
+    small += ["sights.look_seconds=0.1", "learn.warmup_steps=1", "pictures.varied=false"]
+    sights.train(settings([*sets, *small]), tmp_path / "sights.safetensors", 12)
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()][:-1]
+    assert rows[-1]["left"] < rows[0]["left"] and rows[-1]["thing"] < rows[0]["thing"]
+    facts = run.train(settings(sets), tmp_path / "run", None, 30, [tmp_path / "sights.safetensors"])
+    assert facts["step"] >= 1

@@ -21,8 +21,8 @@ from ming_omni.inputs.processor import MingProcessor
 from ming_omni.model.moe import MoE
 from ming_omni.model.omni import MingForConditionalGeneration
 from ming_omni.train.senses import balancing, ears, eyes
+from ming_omni.train.senses.cells import Cells
 from ming_omni.train.senses.network import Network, Rows, Thought, shipped
-from ming_omni.train.senses.pictures import NOTHING
 from ming_omni.train.senses.rows import Batch
 from ming_omni.train.senses.settings import Settings
 
@@ -51,13 +51,8 @@ class Learner(nn.Module):
         self.network = Network(model.thinker, settings.learn.rank)
         self.eyes, self.ears = eyes.Eyes(model.vision), ears.Ears(model.audio)
         merged, width = model.config.vision.out_hidden_size, model.config.thinker.hidden_size
-        self.cells = nn.ModuleDict({name: nn.Linear(merged, size) for name, size in sizes.cells.items()})
+        self.cells = Cells(merged, sizes.cells)
         self.letters = nn.Linear(width, sizes.letters + 1)
-        for name, size in sizes.cells.items():
-            # Most cells show nothing of the kind; what they do show counts more.
-            weight = torch.ones(size)
-            weight[0] = 1.0 if name == "colour" else 0.2
-            self.register_buffer(f"{name}_weight", weight)
         self.groups = self._choose()
         self.biases: balancing.Biases | None = None
         self.loads: Tensor | None = None
@@ -164,13 +159,9 @@ class Learner(nn.Module):
     def _see(self, batch: Moved, patches: Tensor, grid: tuple[int, int, int]) -> tuple[Tensor, dict[str, Tensor]]:
         with self.autocast():
             tokens, merged = self.eyes(patches, len(batch.rows.ids), grid)
-            shown = {name: head(merged).flatten(0, 1) for name, head in self.cells.items()}
-        labels, found = batch.media["cells"].flatten(0, -2), {}  # (n M, 4)
-        for number, (name, logits) in enumerate(shown.items()):
-            weight, wanted = getattr(self, f"{name}_weight"), labels[:, number]
-            loss = F.cross_entropy(logits.float(), wanted, weight, ignore_index=NOTHING, reduction="sum")
-            loss = loss / (weight[wanted.clamp(min=0)] * (wanted != NOTHING)).sum().clamp(min=1)
-            found[f"{batch.kind}/{name}"] = self.settings.learn.cells * loss
+            shown = self.cells(merged)
+        losses = self.cells.losses(shown, batch.media["cells"])
+        found = {f"{batch.kind}/{name}": self.settings.learn.cells * loss for name, loss in losses.items()}
         return tokens, found
 
     def _hear(self, batch: Moved) -> tuple[Tensor, dict[str, Tensor]]:

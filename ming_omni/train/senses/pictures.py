@@ -13,7 +13,7 @@ from ming_omni.data import films, prompts, questions
 from ming_omni.data.bank import Bank, Stock
 from ming_omni.data.names import COLOURS
 from ming_omni.data.render import render
-from ming_omni.data.scenes import Scene, pick, text_width, words
+from ming_omni.data.scenes import Scene, background, text_width, words
 from ming_omni.data.splits import generator
 from ming_omni.data.turns import turns
 from ming_omni.errors import InputError
@@ -21,11 +21,9 @@ from ming_omni.inputs.image import fetch_image
 from ming_omni.inputs.messages import Image, Video
 from ming_omni.inputs.sizes import smart_resize
 from ming_omni.inputs.video import frame_size
+from ming_omni.train.senses.cells import NOTHING
 from ming_omni.train.senses.rows import Batch, Row, Writer, collate
 from ming_omni.train.senses.settings import PictureSettings
-
-NOTHING = -1
-"""A cell that is not judged."""
 
 
 class Labels:
@@ -113,7 +111,7 @@ class Pictures:
         chances = self.settings.kinds
         kind = numbers.choice(list(chances), p=np.array(list(chances.values())) / sum(chances.values()))
         if kind == "lines":
-            scene = self._lines(numbers)
+            scene = lines(numbers, self.stock)
             first = []
         else:
             maker = prompts.caption if kind == "caption" else questions.QUESTIONS[kind]
@@ -126,17 +124,17 @@ class Pictures:
             more += turns(numbers, self.stock, scene, not is_chinese)[:4]
         return scene, first + ([listing] if listing else []) + more
 
-    def _lines(self, numbers: np.random.Generator) -> Scene:
-        """Two to four lines of type and nothing else: many letters for one picture."""
-        ground = pick(numbers, [questions.background])(numbers, self.stock)
-        count = int(numbers.integers(2, 5))
-        has_chinese = bool(self.stock.chinese_fonts)
-        found = []
-        for i in range(count):
-            y = (i + 0.5) / count + float(numbers.uniform(-0.02, 0.02))
-            line = words(numbers, self.stock, has_chinese and numbers.random() < 0.5, y, ground.name)
-            found.append(replace(line, size=min(line.size, 0.75 / count)))
-        return Scene(ground, (), tuple(found))
+
+def lines(numbers: np.random.Generator, stock: Stock) -> Scene:
+    """Two to four lines of type and nothing else: many letters for one picture."""
+    ground = background(numbers, stock)
+    count = int(numbers.integers(2, 5))
+    found = []
+    for i in range(count):
+        y = (i + 0.5) / count + float(numbers.uniform(-0.02, 0.02))
+        line = words(numbers, stock, bool(stock.chinese_fonts) and numbers.random() < 0.5, y, ground.name)
+        found.append(replace(line, size=min(line.size, 0.75 / count)))
+    return Scene(ground, (), tuple(found))
 
 
 def still_grid(writer: Writer, pixels: int) -> tuple[int, int, int]:

@@ -35,6 +35,22 @@ class PictureSettings:
 
 
 @dataclass
+class SightSettings:
+    """Of what comes before the run, `sights.py`."""
+
+    batch: int = 512
+    fresh: int = 512
+    """Pictures planned and drawn at once."""
+    fresh_every: int = 2
+    """Steps between that."""
+    pool: int = 49_152
+    """Pictures on the device, 200 kB each."""
+    workers: int = 10
+    weight_decay: float = 0.05
+    look_seconds: float = 30.0
+
+
+@dataclass
 class SpeechSettings:
     folders: list[str] = field(default_factory=list)
     """With shards, real recordings among them."""
@@ -133,6 +149,7 @@ class Settings:
     """Folders of shards that are only listened to when looking."""
     log_every: int = 20
     pictures: PictureSettings = field(default_factory=PictureSettings)
+    sights: SightSettings = field(default_factory=SightSettings)
     speech: SpeechSettings = field(default_factory=SpeechSettings)
     texts: TextSettings = field(default_factory=TextSettings)
     learn: LearnSettings = field(default_factory=LearnSettings)

@@ -85,13 +85,17 @@ def join(pieces: Iterable[Path], output: Path) -> dict[str, Any]:
 
 @torch.no_grad()
 def start_from(pieces: Iterable[Path], learner: Learner) -> dict[str, Any]:
-    """Go on with what another machine has trained, the optimiser anew; returns the facts of that run."""
+    """Go on with what another machine has trained, the optimiser anew; returns the facts of that run.
+
+    Of what was trained before any run (`sights`), not everything is there, and it comes last: it replaces its own.
+    """
     stored, facts = _read(pieces)
     wanted = learner.names()
     helpers = (*learner.cells.named_parameters(prefix="cells"), *learner.letters.named_parameters("letters"))
     wanted |= {f"helpers.{name}": head for name, head in helpers}
     found = dict(unpack(stored))
-    if missing := [name for name in wanted if name not in found and not name.startswith("helpers.")]:
+    missing = [name for name in wanted if name not in found and not name.startswith("helpers.")]
+    if missing and facts["step"]:
         raise InputError(f"the pieces lack {missing[0]} and {len(missing) - 1} more tensors that learn here")
     for name, value in found.items():
         if name in wanted:
