@@ -302,12 +302,13 @@ def data(
 
 
 @voices.command("list")
-def voices_list():
-    """Name the voices on this machine."""
+def voices_list(model: Model = "nano"):
+    """Name the voices of a model and of this machine."""
+    from ming_omni.checkpoint.detect import locate
     from ming_omni.speak.commands import list_voices
     from ming_omni.speech.voices import Shelf
 
-    list_voices(Shelf())
+    list_voices(Shelf() if model == "tiny" else Shelf(built_in=locate(model) / "voices"))
 
 
 @voices.command("add")

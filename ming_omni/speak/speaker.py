@@ -134,7 +134,7 @@ class Speaker:
         for sentence in sentences(text if isinstance(text, str) else map(_checked, text)):
             is_chinese = is_chinese or has_chinese(sentence)
             if said := normalize.spoken(sentence, is_chinese):
-                yield said if not said[-1].isalnum() else said + ("。" if has_chinese(said) else ".")
+                yield ended(said)
 
     def _sentences(self, spoken: Iterable[str], voice: Voice | None, noise: torch.Generator) -> Iterator[np.ndarray]:
         """Each sentence with soft edges, and a pause between two."""
@@ -154,8 +154,8 @@ class Speaker:
     def _utterance(self, sentence: str, voice: Voice | None, noise: torch.Generator) -> Utterance:
         voice = voice or self._default_voice(sentence)
         prompt = self._prompt(voice) if voice else None
-        transcript = normalize.spoken(voice.transcript) if voice and voice.transcript else None
-        ids = text_ids(self.tokenizer, sentence, transcript)
+        transcript = normalize.spoken(voice.transcript) if voice and voice.transcript else ""
+        ids = text_ids(self.tokenizer, sentence, ended(transcript))
         return Utterance(ids, prompt, noise, self._max_patches(sentence))
 
     def _default_voice(self, sentence: str) -> Voice | None:
@@ -191,6 +191,11 @@ def _checked(piece: object) -> str:
     if not isinstance(piece, str):
         raise InputError(f"a piece of text is a string, not {piece!r}")
     return piece
+
+
+def ended(said: str) -> str:
+    """A sentence with a mark at its end, as all have that a talker has learned from."""
+    return said + ("。" if has_chinese(said) else ".") * said[-1:].isalnum()
 
 
 def text_ids(tokenizer, text: str, transcript: str | None) -> Tensor:

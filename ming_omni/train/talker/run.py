@@ -61,7 +61,7 @@ def build(settings: Settings, world: World) -> Bench:
     if settings.vae:
         vae, _ = load_vae(Path(settings.vae))
         config.vae = vae.config
-    talker = Talker(config)
+    talker = Talker(config).eval()  # it has no dropout, and a look must not make layers compile anew
     if settings.vae:
         talker.vae = vae
     learner = Learner(talker, settings)
@@ -162,7 +162,7 @@ def look(bench: Bench, folder: Path | None) -> dict[str, float]:
     with learner.averaged() as talker:
         kept = talker.config
         talker.config = pieces.shipped_config(learner)
-        heard = looks.speak(talker.eval(), bench.dev, bench.dev_table, settings.heard_rows)
+        heard = looks.speak(talker, bench.dev, bench.dev_table, settings.heard_rows)
         talker.config = kept
     found = {f"look/{name}": value for name, value in measured.items()}
     if heard:
