@@ -242,6 +242,8 @@ class Looked:
     seen_before: list[Seen]
     seen: list[Seen]
     lines: list[str]
+    truths: list[np.ndarray]
+    """Masks that should be found."""
 
 
 def look(bank: Bank, judge: Judge, found: Sequence[tuple[Case, tuple]], ocr: Path | None) -> list[Looked]:
@@ -255,7 +257,9 @@ def look(bank: Bank, judge: Judge, found: Sequence[tuple[Case, tuple]], ocr: Pat
     looked = []
     for i, (case, (before, after)) in enumerate(found):
         seen_before, seen = ([], []) if case.kind == "segment" else (_seen(judge, before), _seen(judge, after))
-        looked.append(Looked(case, before, after, seen_before, seen, lines.get(i, [])))
+        scene = drawn(bank, case) if case.kind == "segment" else None
+        truths = [] if scene is None else [scene.mask(0, part).numpy() for part in case.targets]
+        looked.append(Looked(case, before, after, seen_before, seen, lines.get(i, []), truths))
     return looked
 
 
@@ -294,15 +298,13 @@ def edit_scores(bank: Bank, judge: Judge, looked: Sequence[Looked], has_ocr: boo
     return found
 
 
-def mask_scores(bank: Bank, looked: Sequence[Looked], task: str, threshold: float) -> list[float]:
+def mask_scores(looked: Sequence[Looked], task: str, threshold: float) -> list[float]:
     """Of each case, the mean overlap of its masks."""
     found = []
     for one in (one for one in looked if one.case.task == task):
         colors = [COLORS[color] for color in list(COLORS)[: len(one.case.classes)]]
         inside = read(one.before.astype(np.float32), one.after.astype(np.float32), colors, threshold)
-        scene = drawn(bank, one.case)
-        truths = [scene.mask(0, part).numpy() for part in one.case.targets]
-        overlaps = [painted.overlap(mask, truth) for mask, truth in zip(inside, truths, strict=True)]
+        overlaps = [painted.overlap(mask, truth) for mask, truth in zip(inside, one.truths, strict=True)]
         found.append(float(np.mean(overlaps)))
     return found
 
@@ -335,11 +337,11 @@ def all_scores(bank: Bank, judge: Judge, looked: Sequence[Looked], ideal: Sequen
             scores.append(share(f"- {task}", [all(item) for item in right], None, None, truth=ideal_mean, **beside))
     figures: dict = {}
     if any(one.case.kind == "segment" for one in looked):
-        swept = {t: float(np.mean(mask_scores(bank, looked, "referring dev", t))) for t in THRESHOLDS}
+        swept = {t: float(np.mean(mask_scores(looked, "referring dev", t))) for t in THRESHOLDS}
         threshold = max(swept, key=swept.get)
         figures = {"mask_threshold": threshold, "swept_on_dev": {str(t): round(v, 4) for t, v in swept.items()}}
         for task in ("referring", "semantic"):
-            values = mask_scores(bank, looked, f"{task} test", threshold)
+            values = mask_scores(looked, f"{task} test", threshold)
             scores.append(mean(f"{task} segmentation, mIoU", values, 0.60, 0.85))
     return {"scores": scores, "figures": figures}
 

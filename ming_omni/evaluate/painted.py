@@ -121,7 +121,9 @@ def is_change_seen(
         return is_background(old, before, after, truth)
     (number,) = example.targets
     if edit == "remove":
-        return nearest(seen, place_of(old.things[number])) is None
+        rows, columns = square(old.things[number], len(after))
+        has_changed = difference(before[rows, columns], after[rows, columns]) > CHANGED
+        return has_changed and nearest(seen, place_of(old.things[number])) is None
     thing = new.things[number]
     found = nearest(seen, place_of(thing))
     if found is None or not is_thing(judge, found, thing.concept, None if edit == "move" else thing.colour):

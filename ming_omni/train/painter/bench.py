@@ -46,6 +46,8 @@ def painter_config(settings: Settings) -> presets.PainterConfig:
 def make_painter(settings: Settings) -> Painter:
     """New, with the trained autoencoder."""
     painter = Painter(painter_config(settings))
+    # A dropped condition is zeros. Without a bias it would stay zeros, where the gradient of a norm has no bounds.
+    torch.nn.init.normal_(painter.condition_mlp[0].bias, std=0.02)
     if settings.vae:
         painter.vae.load_state_dict(image_vae.load(Path(settings.vae)).state_dict())
     return painter
