@@ -120,8 +120,6 @@ class Learner(nn.Module):
         for parameter, mean in zip(self.learned.values(), self.mean, strict=True):
             parameter.copy_(mean)
         self.old_flow.load_state_dict(self.talker.flow.state_dict())
-        self.requires_grad_(False)
-        self.talker.flow.requires_grad_(True)
         self.is_distilling, self.num_averaged = True, 0
 
     # Losses.
@@ -167,10 +165,11 @@ class Learner(nn.Module):
     def few_steps(self, batch: Moved) -> dict[str, Tensor]:
         """The flow's own path from some noise, with guidance and many steps -> straight lines between its stations."""
         settings, config = self.settings.distill, self.talker.config
+        heard = self._heard(batch.patches, self.settings.learn.input_noise)
+        # Layers that are compiled with gradients and without would be compiled twice.
+        hidden = self.talker.states(batch.ids, batch.text_lengths, heard).detach()
+        state, history, patch, weight = self._chosen(hidden, heard, batch, settings.patches)
         with torch.no_grad():
-            heard = self._heard(batch.patches, self.settings.learn.input_noise)
-            hidden = self.talker.states(batch.ids, batch.text_lengths, heard)
-            state, history, patch, weight = self._chosen(hidden, heard, batch, settings.patches)
             few = speech_grid(config.steps).to(patch.device)
             points = self._path(few, state, history, torch.randn_like(patch))
         starts, ends = points[:-1], points[1:]  # (S, n, p, Z) each
