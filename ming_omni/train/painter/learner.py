@@ -7,7 +7,7 @@ words into the picture long before the noise would.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
@@ -186,7 +186,7 @@ class Learner(nn.Module):
         found[f"{kind}/told"] = learn.told * self._told(condition, batch.told)
         return found
 
-    def _over_groups(self, batch: Moved, condition: Tensor, cost) -> tuple[Tensor, Tensor | None]:
+    def _over_groups(self, batch: Moved, condition: Tensor, cost: Callable) -> tuple[Tensor, Tensor | None]:
         """The mean over pictures that all have letters to draw, or none: the network never sees gaps."""
         num_lettered = len(batch.letters[0])
         split = batch.count - num_lettered
