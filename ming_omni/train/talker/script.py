@@ -74,8 +74,8 @@ def cast(numbers: np.random.Generator, own: Sequence[str], others: Sequence[str]
     if kind < 0.35 and others:
         share = round(float(numbers.uniform(0.1, 0.35)), 2)
         return {first: round(1 - share, 2), pick(numbers, others): share}
-    if kind < 0.55:
-        away = round(float(numbers.uniform(0.1, 0.3)), 2)
+    if kind < 0.45:
+        away = round(float(numbers.uniform(0.05, 0.15)), 2)  # further away, words begin to suffer
         return {first: round(1 + away, 2), pick(numbers, rest): -away}
     count = min(len(own), int(numbers.integers(2, 5)))
     names = [first, *numbers.permutation(rest)[: count - 1].tolist()]
