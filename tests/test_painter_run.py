@@ -1,16 +1,21 @@
 """train/painter: requests in the product's words, pictures as it sees them; the very command runs, stops, goes on."""
 
 import json
+import math
 
 import pytest
 import torch
+from PIL import Image as Pillow
 from torch.testing import assert_close
 
 from ming_omni.config import tiny_painter as tiny_config
 from ming_omni.data.bank import stock
+from ming_omni.data.judges import Judge
 from ming_omni.data.render import render
 from ming_omni.data.splits import generator
-from ming_omni.model.painter import Painter
+from ming_omni.inputs.messages import Image, Message, Text
+from ming_omni.model.painter import Guidance, Painter
+from ming_omni.model.painting import PROMPT_KEYS, read_reference, read_states
 from ming_omni.paint.masks import COLORS as MASK_COLORS
 from ming_omni.paint.segment import read as read_masks
 from ming_omni.paint.segment import request as ask
@@ -22,6 +27,7 @@ from ming_omni.train.painter.pictures import covered
 from ming_omni.train.painter.requests import COLORS, OPACITY, stocks
 from ming_omni.train.painter.settings import RequestSettings, read
 from ming_omni.train.parallel import World
+from ming_omni.train.senses.bench import load_model
 from ming_omni.train.senses.pictures import Labels
 from tests.data_bank import tiny_bank, write_tiny_bank
 from tests.painters import open_up, tiny_painter
@@ -188,6 +194,8 @@ def test_a_student_begins_as_its_teacher_and_has_guidance_to_learn(sets):
 def test_the_command_runs_both_phases_stops_goes_on_and_travels(sets, tmp_path, capsys):
     output, pieces = tmp_path / "run", tmp_path / "pieces"
     chosen = [part for name in [*sets, "seconds=1.2", "distil.share=0.5"] for part in ("--set", name)]
+    Judge(sorted(tiny_bank().concepts), width=0.1).save(tmp_path / "judge.safetensors")
+    chosen += ["--set", f"judge={tmp_path}/judge.safetensors"]
     arguments = ["nano_painter", "--output", str(output), "--pieces", str(pieces), *chosen]
     run.main([*arguments, "--for", "21.5"])  # little more than is kept back for the end
     first = json.loads(capsys.readouterr().out.splitlines()[-1])
@@ -203,7 +211,9 @@ def test_the_command_runs_both_phases_stops_goes_on_and_travels(sets, tmp_path, 
     missing, unknown = painter.load_state_dict(own, strict=False)
     assert not unknown and all(name.startswith("vae.") for name in missing)
     rows = [json.loads(line) for line in (output / "log.jsonl").read_text().splitlines()]
-    assert [row for row in rows if row.get("event") == "checked"] and any("look/edit" in row for row in rows)
+    assert [row for row in rows if row.get("event") == "checked"] and any(
+        "look/edit" in row and "look/right" in row for row in rows
+    )
 
     elsewhere = bench.build(read("nano_painter", sets), World()).learner
     assert states.start_from(sorted(pieces.glob("trained-*.safetensors")), elsewhere)["phase"] == DISTILLING
@@ -217,3 +227,50 @@ def test_cells_are_labelled_for_what_is_to_be_painted(sets):
     for request, cells in zip(batch.requests, batch.cells, strict=True):
         names = {labels.things[thing.concept] for thing in request.scenes[-1].things}
         assert names <= set(cells[..., 0].flatten().tolist()) <= names | {0}
+
+
+@pytest.mark.slow
+def test_what_the_run_teaches_the_product_paints(sets, monkeypatch):
+    """A few requests by heart: the product's own prompts, steps and pictures to edit lead to the very latents."""
+
+    def spoken(name: str):
+        model, processor = load_model(name)
+        torch.manual_seed(1)
+        for weight in model.thinker.parameters():  # a thinker that has learned nothing, yet tells prompts apart
+            if weight.dim() > 1:
+                torch.nn.init.normal_(weight, std=0.3)
+        return model, processor
+
+    monkeypatch.setattr(bench, "load_model", spoken)
+    made, learner = new_learner(
+        sets, "requests.paint={plain=2, lettered=0}", "requests.edit={plain=1, lettered=0}", "learn.noises=8",
+        "learn.painter=3e-3", "learn.average=0.97", "requests.chinese=0",
+    )  # fmt: skip
+    batches, optimizer, painter, num_steps = made.read(), run.make_optimizer(learner), learner.painter, 700
+    config = painter.config.vae
+    latents = torch.cat([batch.pictures.latents for batch in batches])
+    config.shift_factor += float(latents.mean()) / config.scaling_factor
+    config.scaling_factor /= float(latents.std())
+    made.start_feed(1)
+    batches = made.read()
+    for number in range(num_steps):
+        for group in optimizer.param_groups:
+            group["lr"] = group["rate"] * 0.5 * (1 + math.cos(math.pi * number / num_steps))
+        run.step(made, optimizer, batches, number)
+    for batch in batches:
+        planner = bench.make_planner(made.settings, batch.kind)
+        for row, asked in enumerate(planner.batch(1_000_000).requests):
+            content, reference = [Text(asked.prompt)], None
+            if batch.kind == "edit":
+                content.insert(0, Image(Pillow.fromarray(batch.pictures.seen[row].permute(1, 2, 0).numpy())))
+            inputs = made.processor.prepare([Message("user", content)], painting=True)
+            with learner.averaged(), torch.inference_mode():
+                if batch.kind == "edit":
+                    reference = read_reference(painter, inputs["image_gen_pixel_values_reference"], (64, 64))
+                states_read = read_states(made.model, {key: inputs[key] for key in PROMPT_KEYS if key in inputs})
+                *_, last = painter.sample(
+                    painter.condition(states_read), size=(64, 64), seeds=[5], num_steps=8,
+                    guidance=Guidance(1.0, 1.0), reference=reference,
+                )  # fmt: skip
+            wanted = batch.pictures.latents[row]
+            assert (last.latents[0] - wanted).norm() < 0.15 * wanted.norm()

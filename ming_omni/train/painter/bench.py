@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ming_omni import config as presets
 from ming_omni.data.bank import Bank
+from ming_omni.data.judges import Judge
 from ming_omni.errors import InputError
 from ming_omni.inputs.messages import Image
 from ming_omni.inputs.processor import MingProcessor
@@ -151,6 +152,9 @@ class Bench:
                 batch = make_planner(self.settings, kind, self.settings.look_split, self.settings.look_cases).batch(0)
                 self.cases.append((batch, self.move(batch)))
         found = looks.look(self.learner, self.cases)
+        if self.settings.judge:
+            judge = Judge.load(Path(self.settings.judge)).to(self.device)
+            found |= looks.judged(self.learner, self.cases, judge)
         if sheet is not None:
             looks.write(self.learner, self.cases, sheet)
         return {f"look/{name}": value for name, value in found.items()}
@@ -164,6 +168,7 @@ def build(settings: Settings, world: World) -> Bench:
     if model.painter.config.thinker_width != model.config.thinker.hidden_size:
         raise InputError(f"the painter {settings.painter} does not fit the thinker of {settings.model}")
     device, writer = world.device, Writer(processor, model.config.thinker)
+    torch.backends.cudnn.benchmark = True  # every step codes as many pictures
     bank = Bank(settings.requests.bank, device)
     learner = Learner(model, settings, Labels(bank).sizes)
     learner.to_device(device)

@@ -7,7 +7,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ming_omni.data.judges import Judge
 from ming_omni.data.sheet import write_sheet
+from ming_omni.evaluate.painted import shows
 from ming_omni.model import flow
 from ming_omni.model.painter import noise, sigmas
 from ming_omni.train.painter.learner import ABOUT, DISTILLING, Learner, Moved
@@ -28,6 +30,22 @@ def look(learner: Learner, cases: list[tuple[Batch, Moved]]) -> dict[str, float]
         losses = learner([moved for _, moved in cases])
         learner.train()
     return {name: float(value) for name, value in losses.items() if not name.startswith(ABOUT)}
+
+
+@torch.no_grad()
+def judged(learner: Learner, cases: list[tuple[Batch, Moved]], judge: Judge) -> dict[str, float]:
+    """Part of the paintings without letters that show what was asked, of each task and of all."""
+    rights: dict[str, list[bool]] = {}
+    for batch, moved in cases:
+        if batch.kind == "paint":
+            rows = range(moved.count - len(moved.letters[0]))
+            seen = judge.look(paint(learner, moved, rows))
+            for row, found in zip(rows, seen, strict=True):
+                request = batch.requests[row]
+                rights.setdefault(request.task, []).append(shows(judge, request.facts, found))
+    means = {f"right/{task}": sum(found) / len(found) for task, found in rights.items()}
+    every = [right for found in rights.values() for right in found]
+    return means | {"right": sum(every) / max(1, len(every))}
 
 
 @torch.no_grad()

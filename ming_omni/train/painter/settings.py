@@ -103,6 +103,8 @@ class Settings:
     """Whose words, fonts and photos are looked at."""
     look_cases: int = 64
     """Of each kind, for the loss; the first pictures of them are shown."""
+    judge: str = ""
+    """`judge.safetensors` of `ming data judges`, which then says how many of these paintings show what was asked."""
     log_every: int = 20
     requests: RequestSettings = field(default_factory=RequestSettings)
     learn: LearnSettings = field(default_factory=LearnSettings)
