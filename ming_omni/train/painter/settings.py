@@ -14,7 +14,7 @@ RECIPES = Path(__file__).parent / "recipes"
 class RequestSettings:
     bank: str = ""
     """What `ming data sprites` made."""
-    paint: dict[str, int] = field(default_factory=lambda: {"plain": 104, "lettered": 32})
+    paint: dict[str, int] = field(default_factory=lambda: {"plain": 92, "lettered": 44})
     edit: dict[str, int] = field(default_factory=lambda: {"plain": 64, "lettered": 8})
     """Requests of a step: new pictures, and pictures to edit; without letters to draw, and with."""
     paint_tokens: int = 77
