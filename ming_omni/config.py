@@ -347,6 +347,8 @@ class TalkerConfig(PreTrainedConfig):
     steps: int = 10
     """Flow steps for one patch; 5, 6, 7, 10, 12 and 16 follow the published uneven grid."""
     guidance: float = 2.0
+    noise: float = 1.0
+    """Spread of what a flow starts from when speaking; less is steadier and duller."""
     condition_dropout: float = 0.1
     """Part of the training patches whose condition is withheld, so that guidance has an unconditional branch."""
     min_patches: int = 1

@@ -116,7 +116,7 @@ class Loop:
         config, vae = self.talker.config, self.talker.vae
         shape = (config.patch_frames, config.vae.latent_dim)
         # Each sentence has its own noise, drawn on the CPU: a seed means the same alone, in company, and on any device.
-        noise = torch.stack([torch.randn(shape, generator=u.generator) for u in speaking])
+        noise = config.noise * torch.stack([torch.randn(shape, generator=u.generator) for u in speaking])
         extent = 1 + max(u.length for u in speaking)
         latent_extent = (1 + max(u.num_patches for u in speaking)) * config.patch_frames
         step = self.steps([u.slot for u in speaking], noise, extent, latent_extent)
