@@ -42,6 +42,8 @@ KINDS = {"everyday": "en", "question": "en", "mandarin": "zh"}
 PROMPT_SECONDS = (3.2, 10.0)
 OTHERS = 19
 """Of the same sex, from which a clone must stand out."""
+PEOPLE = 80
+"""Of either sex, from whom the others are drawn."""
 UNLIKE = 0.5
 """Speakers whose mixtures differ by this much at least are others."""
 WHOLE = 40
@@ -215,6 +217,16 @@ def repeats(heard: Sequence[str]) -> int:
     return count
 
 
+def people(spoken: Sequence[Spoken]) -> list[Spoken]:
+    """One clip of each speaker, as many of either sex."""
+    found: dict[str, dict[str, Spoken]] = {"f": {}, "m": {}}
+    for one in spoken:
+        own = found[one.sex]
+        if len(own) < PEOPLE:
+            own.setdefault(str(sorted(one.speaker.items())), one)
+    return [one for own in found.values() for one in own.values()]
+
+
 def is_other(one: dict[str, float], two: dict[str, float]) -> bool:
     """Whether two mixtures are different people: half the sum of differences of their shares."""
     names = one.keys() | two.keys()
@@ -352,9 +364,7 @@ def run(given: argparse.Namespace) -> dict:
     report: dict = {"model": given.folder.name, "sentences": len(chosen)}
     report["machine"] = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
     if given.only != "speed":
-        pool = [*spoken, *read_spoken(data, ("dev", "train"), 400)]
-        people = {str(sorted(one.speaker.items())): one for one in pool}
-        pool = list(people.values())
+        pool = people([*read_spoken(data, ("dev", "train"), 400), *spoken])
         told = likeness(data, [one.samples for one in pool])
         prompts = likeness(data, [trial.prompt.samples for trial in chosen])
         originals = [trial.teacher.samples for trial in chosen]
