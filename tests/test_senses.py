@@ -1,5 +1,6 @@
 """train/senses: the feed writes what the processor writes; a run checks, stops, goes on, travels, and is one in two."""
 
+import copy
 import json
 import os
 import socket
@@ -7,6 +8,7 @@ import subprocess
 import sys
 from collections import Counter
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -21,6 +23,7 @@ from ming_omni.packed import pack
 from ming_omni.train import balance
 from ming_omni.train.parallel import World
 from ming_omni.train.senses import balancing, bench, checks, join, plots, run, sights, sounds
+from ming_omni.train.senses.cells import Words
 from ming_omni.train.senses.learner import on_device
 from ming_omni.train.senses.network import Network, Rows, one_hot, shipped
 from ming_omni.train.senses.rows import IGNORE, collate
@@ -248,3 +251,28 @@ def test_the_encoder_learns_to_name_cells_before_the_run_and_the_run_starts_from
     assert rows[-1]["left"] < rows[0]["left"] and rows[-1]["thing"] < rows[0]["thing"]
     facts = run.train(settings(sets), tmp_path / "run", None, 30, [tmp_path / "sights.safetensors"])
     assert facts["step"] >= 1
+
+
+def test_a_misread_answer_keeps_what_is_to_be_said_and_the_prompt(sets):
+    own = settings([*sets, "speech.misread=0.0"])
+    maker = bench.make_sounds(own, bench.Path(own.speech.folders[0]).parent / "cache")
+    plain = maker.batch(0)
+    spoilt = copy.deepcopy(plain)
+    sounds.misread(spoilt, 1.0, np.random.default_rng(0))
+    changed = np.flatnonzero(spoilt.ids.reshape(-1) != plain.ids.reshape(-1))
+    assert len(changed) > 3 and set(changed) <= set(plain.asked), "only what was said is misread"
+    assert not set(changed) & set(plain.asked[:1]), "what stands before an answer is the prompt's"
+    assert (spoilt.answers == plain.answers).all()
+
+
+def test_tokens_that_point_the_way_of_their_words_have_no_loss_left():
+    torch.manual_seed(0)
+    embedding = torch.randn(10, 64)
+    names = {"thing": ["a", "b"], "colour": ["c", "d"], "letter": ["e", "f", "g"]}
+    helper = Words(embedding, lambda text: [ord(text[-1]) - ord("a")], names)
+    labels = torch.tensor([[[1, 0, 0, 0], [2, -1, 0, 0], [0, -1, 3, 3]]])
+    right = torch.stack([helper.thing[0], helper.thing[1], helper.letter[2]])[None]
+    wrong = torch.stack([helper.thing[1], helper.thing[0], helper.letter[0]])[None]
+    low, high = helper.losses(right, labels), helper.losses(wrong, labels)
+    assert low["colour"] == high["colour"] == 0, "nothing is dyed"
+    assert all(low[name] < 0.05 and high[name] > 5 for name in ("thing", "left", "right"))

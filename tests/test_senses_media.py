@@ -104,3 +104,14 @@ def test_varied_pictures_differ_from_each_other_but_frames_of_a_film_only_by_noi
         "what a film's frames share is more"
     )
     assert 5 < sum(bool((picture == still[0]).all()) for picture in apart) < 30, "a quarter stays as it is"
+
+
+def test_half_of_the_rows_lose_stretches_and_none_gains_sound_after_its_end():
+    torch.manual_seed(0)
+    frames = torch.full((200,), 300)
+    frames[:100] = 120
+    features = torch.randn(200, 300, 80) * ears.inside(300, frames)[..., None]
+    lost = ears.masked(features, frames) != features
+    assert 60 < int(lost.any(2).any(1).sum()) < 140
+    assert not lost[:100, 120:].any()
+    assert 0.02 < float(lost.float().mean()) < 0.3

@@ -164,6 +164,7 @@ def build(settings: Settings, output: Path, world: World) -> Bench:
         still_sizes(writer, settings.pictures.pixels),
         film_grid(writer, settings.pictures.film_pixels),
         Labels(bank).sizes,
+        Labels(bank).names,
         len(sounds.alphabet(clips)),
     )
     learner = Learner(model, processor, settings, sizes)

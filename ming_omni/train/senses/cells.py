@@ -1,9 +1,12 @@
 """Merged features of pictures (n, M, E) -> what each cell shows: the thing, its colour, the letters in its halves.
 
-Helps the vision encoder to learn, and is thrown away afterwards.
+Two helpers, thrown away afterwards. `Cells` teaches the encoder what to see. `Words` teaches the projector to say it as
+the thinker would: a token that shows a dog points the way of the word dog, so that whoever looks for a word finds it.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +16,10 @@ NOTHING = -1
 """A cell that is not judged."""
 EMPTY = 0.2
 """What a cell that shows nothing of the kind counts: most do."""
+
+
+SHOWN = {"thing": "thing", "colour": "colour", "left": "letter", "right": "letter"}
+"""Labels in their order, and of which kind their words are."""
 
 
 class Cells(nn.ModuleDict):
@@ -35,4 +42,26 @@ class Cells(nn.ModuleDict):
             weight = getattr(self, f"{name}_weight")
             loss = F.cross_entropy(logits.float(), wanted, weight, ignore_index=NOTHING, reduction="sum")
             found[name] = loss / (weight[wanted.clamp(min=0)] * (wanted != NOTHING)).sum().clamp(min=1)
+        return found
+
+
+class Words(nn.Module):
+    def __init__(self, embedding: Tensor, encode: Callable[[str], list[int]], names: dict[str, Sequence[str]]):
+        """embedding (V, D) of the thinker; names: for each kind of label, those from 1 on (`pictures.Labels.names`)"""
+        super().__init__()
+        middle = embedding.float().mean(0)
+        for kind, own in names.items():
+            rows = torch.stack([embedding[encode(f" {name}")].float().mean(0) - middle for name in own])
+            self.register_buffer(kind, F.normalize(rows, dim=-1))
+        self.sharpness = nn.Parameter(torch.tensor(3.0))
+
+    def losses(self, tokens: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """tokens (n, M, D), labels (n, ..., 4): a cross-entropy for each kind of word, over the cells that show one"""
+        labels = labels.flatten(0, -2)
+        direction = F.normalize(tokens.float(), dim=-1).flatten(0, 1) * self.sharpness.exp()
+        found = {}
+        for column, (name, kind) in enumerate(SHOWN.items()):
+            wanted = labels[:, column].clamp(min=0) - 1
+            loss = F.cross_entropy(direction @ getattr(self, kind).T, wanted, ignore_index=-1, reduction="sum")
+            found[name] = loss / (wanted >= 0).sum().clamp(min=1)
         return found

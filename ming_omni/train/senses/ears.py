@@ -20,6 +20,8 @@ EDGE = WINDOW_SAMPLES // 2
 TELEPHONE_HZ = (300, 3400)
 QUARTER = SAMPLE_RATE_HZ // 4
 ROOM_SAMPLES = int(0.8 * SAMPLE_RATE_HZ)
+SPAN_FRAMES, BAND_BINS = 30, 12
+"""Of a mel spectrum at most lost at once: 0.3 seconds, a seventh of the bins."""
 
 
 @dataclass
@@ -121,6 +123,25 @@ def log_mels(samples: Tensor, lengths: Tensor, num_mel_bins: int) -> Tensor:
     loudest = log.masked_fill(~real, -10.0).amax((1, 2), keepdim=True)
     log = (torch.maximum(log, loudest - 8.0) + 4.0) / 4.0
     return (log * real).transpose(1, 2)
+
+
+def masked(features: Tensor, frames: Tensor) -> Tensor:
+    """features (B, F, M), zero after frames (B,): half of the rows lose two spans and two bands (SpecAugment)."""
+    count, length, bins = features.shape
+    real = inside(length, frames)[..., None]
+    mean = features.sum((1, 2), keepdim=True) / (frames * bins).clamp(min=1)[:, None, None]
+    is_chosen = torch.rand(count, 1, device=features.device) < 0.5
+    spans, bands = _stretches(length, frames, SPAN_FRAMES), _stretches(bins, torch.full_like(frames, bins), BAND_BINS)
+    is_lost = ((spans & is_chosen)[:, :, None] | (bands & is_chosen)[:, None]) & real
+    return torch.where(is_lost, mean, features)
+
+
+def _stretches(size: int, room: Tensor, longest: int) -> Tensor:
+    """(B, size): two stretches of each row's room (B,), of at most that length."""
+    place = torch.arange(size, device=room.device)
+    start, width = torch.rand(2, len(room), 2, 1, device=room.device)
+    start, width = start * room[:, None, None], width * longest
+    return ((place >= start) & (place < start + width)).any(1)
 
 
 class Ears(nn.Module):

@@ -21,7 +21,7 @@ from ming_omni.inputs.processor import MingProcessor
 from ming_omni.model.moe import MoE
 from ming_omni.model.omni import MingForConditionalGeneration
 from ming_omni.train.senses import balancing, ears, eyes
-from ming_omni.train.senses.cells import Cells
+from ming_omni.train.senses.cells import Cells, Words
 from ming_omni.train.senses.network import Network, Rows, Thought, shipped
 from ming_omni.train.senses.rows import Batch
 from ming_omni.train.senses.settings import Settings
@@ -39,6 +39,8 @@ class Sizes:
     film_grid: tuple[int, int, int]
     cells: dict[str, int]
     """How many things, colours and letters a cell may show."""
+    names: dict[str, list[str]]
+    """What these labels mean, see `pictures.Labels`."""
     letters: int
     """How many letters may be heard, the blank not counted."""
 
@@ -52,6 +54,7 @@ class Learner(nn.Module):
         self.eyes, self.ears = eyes.Eyes(model.vision), ears.Ears(model.audio)
         merged, width = model.config.vision.out_hidden_size, model.config.thinker.hidden_size
         self.cells = Cells(merged, sizes.cells)
+        self.words = Words(model.thinker.embedding.weight.detach(), processor.tokenizer.encode, sizes.names)
         self.letters = nn.Linear(width, sizes.letters + 1)
         self.groups = self._choose()
         self.biases: balancing.Biases | None = None
@@ -70,7 +73,7 @@ class Learner(nn.Module):
             "experts": [p for moe in mixtures for p in moe.experts.parameters()],
             "routers": [router.weight for moe in mixtures for router in moe.routers.values()],
             "low_rank": list(self.network.low_rank.parameters()),
-            "heads": [*self.cells.parameters(), *self.letters.parameters()],
+            "heads": [*self.cells.parameters(), *self.words.parameters(), *self.letters.parameters()],
         }
         if learn.audio_layers:
             late = model.audio.layers[-learn.audio_layers :]
@@ -160,8 +163,11 @@ class Learner(nn.Module):
         with self.autocast():
             tokens, merged = self.eyes(patches, len(batch.rows.ids), grid)
             shown = self.cells(merged)
-        losses = self.cells.losses(shown, batch.media["cells"])
-        found = {f"{batch.kind}/{name}": self.settings.learn.cells * loss for name, loss in losses.items()}
+        learn, labels, found = self.settings.learn, batch.media["cells"], {}
+        for name, loss in self.cells.losses(shown, labels).items():
+            found[f"{batch.kind}/{name}"] = learn.cells * loss
+        for name, loss in self.words.losses(tokens, labels).items():
+            found[f"{batch.kind}/word/{name}"] = learn.words * loss
         return tokens, found
 
     def _hear(self, batch: Moved) -> tuple[Tensor, dict[str, Tensor]]:

@@ -40,6 +40,11 @@ class Labels:
         things, colours, letters = len(self.things) + 1, len(self.colours) + 1, len(self.letters) + 1
         return {"thing": things, "colour": colours, "left": letters, "right": letters}
 
+    @property
+    def names(self) -> dict[str, list[str]]:
+        """What the labels from 1 on mean."""
+        return {"thing": list(self.things), "colour": list(self.colours), "letter": list(self.letters)}
+
     def cells(self, stock: Stock, scene: Scene, side: int) -> np.ndarray:
         """(side, side, 4) labels in the order of `sizes`; colour is judged only where a thing is."""
         found = np.zeros((side, side, 4), np.int16)

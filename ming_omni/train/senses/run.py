@@ -26,6 +26,7 @@ from ming_omni.train.parallel import start
 from ming_omni.train.recipe import ParallelSettings
 from ming_omni.train.senses import checks, states
 from ming_omni.train.senses.bench import Bench, build
+from ming_omni.train.senses.ears import masked
 from ming_omni.train.senses.eyes import varied
 from ming_omni.train.senses.learner import RIGHT, Moved, on_device
 from ming_omni.train.senses.settings import Settings, read
@@ -92,6 +93,7 @@ def train(
     """seconds: of this call, everything included; returns the facts at its end."""
     called = time.perf_counter()
     output.mkdir(parents=True, exist_ok=True)
+    torch.set_float32_matmul_precision("high")
     world = start(ParallelSettings(), settings.device)
     bench = build(settings, output, world)
     optimizer = make_optimizer(bench)
@@ -191,6 +193,8 @@ def _read(bench: Bench, number: Iterator[int]) -> list[Moved]:
         if kind in ("pictures", "films") and bench.settings.pictures.varied:
             frames = FRAMES if kind == "films" else 1
             batch.media["pictures"] = varied(batch.media["pictures"], frames)
+        if kind == "speech" and bench.settings.speech.masked:
+            batch.media["features"] = masked(batch.media["features"], batch.media["frames"])
         found.append(batch)
     return found
 

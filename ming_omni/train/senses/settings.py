@@ -71,6 +71,11 @@ class SpeechSettings:
     misleading: float = 0.25
     """Share of clips without names that come with a list of names nobody says."""
     distractors: int = 12
+    misread: float = 0.12
+    """Share of a transcript's tokens that are read wrongly while the next is learned: who knows sentences by heart
+    must listen all the same."""
+    masked: bool = True
+    """Spans of time and bands of frequency are blotted out (SpecAugment, arXiv:1904.08779)."""
     letters: float = 0.5
     """Weight of the auxiliary loss: letters read off the audio tokens alone (CTC)."""
 
@@ -106,7 +111,9 @@ class LearnSettings:
     clip_norm: float = 1.0
     warmup_steps: int = 60
     cells: float = 0.5
-    """Weight of the auxiliary loss: what each cell of a picture shows, read off its token alone."""
+    """Weight of the auxiliary loss: what each cell of a picture shows, read off its features alone."""
+    words: float = 0.5
+    """Likewise: a cell's token points the way of the thinker's own words for what it shows."""
 
 
 @dataclass

@@ -28,7 +28,7 @@ from ming_omni.data.scenes import Scene, background, concepts, pick, places, thi
 from ming_omni.data.splits import generator
 from ming_omni.train.senses import eyes
 from ming_omni.train.senses.bench import load_model, load_writer
-from ming_omni.train.senses.cells import Cells
+from ming_omni.train.senses.cells import Cells, Words
 from ming_omni.train.senses.pictures import Labels, lines, still_grid, still_sizes
 from ming_omni.train.senses.run import rate_factor
 from ming_omni.train.senses.settings import Settings, read
@@ -98,7 +98,7 @@ class Pool:
 
 
 class Learner(torch.nn.Module):
-    """The vision encoder and the helper that names cells."""
+    """The vision encoder, its projector and the helpers."""
 
     def __init__(self, settings: Settings, bank: Bank):
         super().__init__()
@@ -109,14 +109,24 @@ class Learner(torch.nn.Module):
         self.sizes = still_sizes(writer, settings.pictures.pixels)
         self.image_processor = processor.image_processor
         self.eyes = eyes.Eyes(model.vision)
-        self.cells = Cells(model.config.vision.out_hidden_size, Labels(bank).sizes)
+        labels = Labels(bank)
+        self.cells = Cells(model.config.vision.out_hidden_size, labels.sizes)
+        self.words = Words(model.thinker.embedding.weight.detach(), processor.tokenizer.encode, labels.names)
         self.requires_grad_(True)
+        if settings.compile:
+            self.eyes.compile(dynamic=False)
 
-    def forward(self, pictures: Tensor) -> dict[str, Tensor]:
-        """(n, 3, S, S) uint8 -> logits of the cells"""
+    def forward(self, pictures: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """(n, 3, S, S) uint8 -> logits of the cells, tokens (n, M, D)"""
         patches = eyes.still_patches(pictures, self.sizes, self.image_processor)
         with torch.autocast(pictures.device.type, torch.bfloat16, enabled=pictures.device.type == "cuda"):
-            return self.cells(self.eyes(patches, len(pictures), self.grid)[1])
+            tokens, merged = self.eyes(patches, len(pictures), self.grid)
+            return self.cells(merged), tokens
+
+    def losses(self, pictures: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        shown, tokens = self(pictures)
+        said = {f"word/{name}": loss for name, loss in self.words.losses(tokens, labels).items()}
+        return self.cells.losses(shown, labels) | said
 
 
 @torch.no_grad()
@@ -124,7 +134,7 @@ def look(learner: Learner, dev: tuple[Tensor, Tensor]) -> dict[str, float]:
     """Of the cells that show something of the kind, the share that is named right."""
     shown, found = [], {}
     for pictures in dev[0].split(256):
-        shown.append({name: logits.argmax(-1) for name, logits in learner(pictures).items()})
+        shown.append({name: logits.argmax(-1) for name, logits in learner(pictures)[0].items()})
     for number, name in enumerate(shown[0]):
         guesses, wanted = torch.cat([part[name] for part in shown]), dev[1][..., number].flatten()
         asked = wanted > 0
@@ -135,6 +145,7 @@ def look(learner: Learner, dev: tuple[Tensor, Tensor]) -> dict[str, float]:
 def train(settings: Settings, output: Path, seconds: float) -> dict[str, float]:
     """seconds: of everything; returns the last look."""
     called, chosen, device = time.perf_counter(), settings.sights, torch.device(settings.device)
+    torch.set_float32_matmul_precision("high")
     bank = Bank(settings.pictures.bank, device)
     learner = Learner(settings, bank).to(device)
     side = learner.grid[1] // 2
@@ -158,7 +169,7 @@ def train(settings: Settings, output: Path, seconds: float) -> dict[str, float]:
             pictures, labels = pool.batch(chosen.batch)  # each is shown a few times, each time varied anew
             if settings.pictures.varied:
                 pictures = eyes.varied(pictures)
-            losses = learner.cells.losses(learner(pictures), labels)
+            losses = learner.losses(pictures, labels)
             sum(losses.values()).backward()
             torch.nn.utils.clip_grad_norm_(learner.parameters(), settings.learn.clip_norm)
             optimizer.step()

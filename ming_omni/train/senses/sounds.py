@@ -232,6 +232,7 @@ class Sounds:
         chosen, self.waiting[length] = self.waiting[length][:num_rows], self.waiting[length][num_rows:]
         rows, indexes, treated, letters = zip(*chosen, strict=True)
         batch = collate(self.kind, rows, length, self.writer.tokenizer.pad_token_id or 0, num_rows)
+        misread(batch, self.settings.misread, generator(self.seed, "misread", indexes[0], len(rows[0])))
         clips = [self.clips[min(i, len(self.clips) - 1)] for i in indexes]
         batch.media = {name: np.array([row[name] for row in treated]) for name in treated[0]}
         batch.media["starts"] = np.array([clip.start for clip in clips])
@@ -239,6 +240,14 @@ class Sounds:
         batch.media["letters"] = np.concatenate([np.array(row, np.int64) for row in letters])
         batch.media["num_letters"] = np.array([len(row) for row in letters])
         return batch
+
+
+def misread(batch: Batch, share: float, numbers: np.random.Generator) -> None:
+    """Give some tokens of the answers, as they are read, to each other's places; what is to be said stays."""
+    inside = batch.asked[1:][np.diff(batch.asked) == 1]  # the first is what stands before an answer
+    chosen = inside[numbers.random(len(inside)) < share]
+    ids = batch.ids.reshape(-1)
+    ids[chosen] = numbers.permutation(ids[chosen])
 
 
 def alphabet(clips: Sequence[Clip]) -> dict[str, int]:
