@@ -11,10 +11,11 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch.testing import assert_close
 
 from ming_omni.config import tiny
+from ming_omni.data.eyes import Eyes
 from ming_omni.data.turns import turns
 from ming_omni.model.moe import MoE
 from ming_omni.model.positions import positions
@@ -246,9 +247,15 @@ def test_looks_ask_as_the_product_asks(sets):
 def test_the_encoder_learns_to_name_cells_before_the_run_and_the_run_starts_from_it(sets, tmp_path, capsys):
     small = ["sights.batch=4", "sights.fresh=4", "sights.pool=4", "sights.workers=0", "sights.fresh_every=1000"]
     small += ["sights.look_seconds=0.1", "learn.warmup_steps=1", "pictures.varied=false"]
-    sights.train(settings([*sets, *small]), tmp_path / "sights.safetensors", 12)
+    save_file(Eyes().state_dict(), tmp_path / "eyes.safetensors")
+    small += [f"sights.photographs={tmp_path}/eyes.safetensors"]
+    sights.train(settings([*sets, *small]), tmp_path / "first.safetensors", 12)
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()][:-1]
-    assert rows[-1]["left"] < rows[0]["left"] and rows[-1]["thing"] < rows[0]["thing"]
+    for loss in ("left", "thing", "word/thing", "photographs"):
+        assert rows[-1][loss] < rows[0][loss]
+    sights.train(settings([*sets, *small]), tmp_path / "sights.safetensors", 0, [tmp_path / "first.safetensors"])
+    first, second = (load_file(tmp_path / f"{name}.safetensors") for name in ("first", "sights"))
+    assert all((first[name] == second[name]).all() for name in first)
     facts = run.train(settings(sets), tmp_path / "run", None, 30, [tmp_path / "sights.safetensors"])
     assert facts["step"] >= 1
 

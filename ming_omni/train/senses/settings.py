@@ -46,6 +46,8 @@ class SightSettings:
     pool: int = 49_152
     """Pictures on the device, 200 kB each."""
     workers: int = 10
+    photographs: str = ""
+    """safetensors of `data.eyes.Eyes`, whose features the encoder learns to guess; empty: it does not."""
     weight_decay: float = 0.05
     look_seconds: float = 30.0
 

@@ -17,11 +17,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
-from torch import Tensor
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
 
 from ming_omni.data.bank import Bank, Stock, stock
 from ming_omni.data.concepts import TINTABLE
+from ming_omni.data.eyes import Eyes as PhotographEyes
 from ming_omni.data.names import COLOURS
 from ming_omni.data.render import render
 from ming_omni.data.scenes import Scene, background, concepts, pick, places, thing
@@ -97,7 +99,24 @@ class Pool:
         return self.pictures[chosen], self.labels[chosen].long()
 
 
-class Learner(torch.nn.Module):
+class Photographs(nn.Module):
+    """What eyes trained on photographs see in each cell: what drawings by different artists share, they share too."""
+
+    def __init__(self, file: str, side: int):
+        super().__init__()
+        self.side, self.eyes = side, PhotographEyes()
+        self.eyes.load_state_dict(load_file(file))
+        self.eyes.eval().requires_grad_(False)
+        self.normal = nn.BatchNorm1d(sum(self.eyes.channels), affine=False)
+
+    @torch.no_grad()
+    def forward(self, pictures: Tensor) -> Tensor:
+        """(n, 3, S, S) uint8 -> (n M, C), each channel with mean 0 and variance 1"""
+        seen = [F.interpolate(x.float(), size=(self.side, self.side), mode="area") for x in self.eyes(pictures.float())]
+        return self.normal(torch.cat(seen, 1).permute(0, 2, 3, 1).flatten(0, 2))
+
+
+class Learner(nn.Module):
     """The vision encoder, its projector and the helpers."""
 
     def __init__(self, settings: Settings, bank: Bank):
@@ -113,20 +132,33 @@ class Learner(torch.nn.Module):
         self.cells = Cells(model.config.vision.out_hidden_size, labels.sizes)
         self.words = Words(model.thinker.embedding.weight.detach(), processor.tokenizer.encode, labels.names)
         self.requires_grad_(True)
+        self.photographs = None
+        if settings.sights.photographs:
+            self.photographs = Photographs(settings.sights.photographs, self.grid[1] // 2)
+            width = sum(self.photographs.eyes.channels)
+            self.alike = nn.Linear(model.config.vision.out_hidden_size, width)
         if settings.compile:
             self.eyes.compile(dynamic=False)
 
-    def forward(self, pictures: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        """(n, 3, S, S) uint8 -> logits of the cells, tokens (n, M, D)"""
+    def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        """(n, 3, S, S) uint8 -> tokens (n, M, D), features (n, M, E) before them"""
         patches = eyes.still_patches(pictures, self.sizes, self.image_processor)
-        with torch.autocast(pictures.device.type, torch.bfloat16, enabled=pictures.device.type == "cuda"):
-            tokens, merged = self.eyes(patches, len(pictures), self.grid)
-            return self.cells(merged), tokens
+        with self.autocast(pictures):
+            return self.eyes(patches, len(pictures), self.grid)
 
     def losses(self, pictures: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        shown, tokens = self(pictures)
-        said = {f"word/{name}": loss for name, loss in self.words.losses(tokens, labels).items()}
-        return self.cells.losses(shown, labels) | said
+        tokens, merged = self(pictures)
+        with self.autocast(pictures):
+            shown = self.cells(merged)
+            found = {}
+            if self.photographs is not None:
+                wanted = self.photographs(pictures).clamp(-4, 4)
+                found["photographs"] = F.mse_loss(self.alike(merged).flatten(0, 1).float(), wanted)
+        found |= {f"word/{name}": loss for name, loss in self.words.losses(tokens, labels).items()}
+        return self.cells.losses(shown, labels) | found
+
+    def autocast(self, pictures: Tensor) -> torch.autocast:
+        return torch.autocast(pictures.device.type, torch.bfloat16, enabled=pictures.device.type == "cuda")
 
 
 @torch.no_grad()
@@ -134,7 +166,9 @@ def look(learner: Learner, dev: tuple[Tensor, Tensor]) -> dict[str, float]:
     """Of the cells that show something of the kind, the share that is named right."""
     shown, found = [], {}
     for pictures in dev[0].split(256):
-        shown.append({name: logits.argmax(-1) for name, logits in learner(pictures)[0].items()})
+        _, merged = learner(pictures)
+        with learner.autocast(pictures):
+            shown.append({name: logits.argmax(-1) for name, logits in learner.cells(merged).items()})
     for number, name in enumerate(shown[0]):
         guesses, wanted = torch.cat([part[name] for part in shown]), dev[1][..., number].flatten()
         asked = wanted > 0
@@ -142,12 +176,28 @@ def look(learner: Learner, dev: tuple[Tensor, Tensor]) -> dict[str, float]:
     return found
 
 
-def train(settings: Settings, output: Path, seconds: float) -> dict[str, float]:
-    """seconds: of everything; returns the last look."""
+def names(learner: Learner) -> dict[str, nn.Parameter]:
+    """What is exported, as the senses' run names it."""
+    found = {f"vision.{name}": p for name, p in learner.eyes.vision.named_parameters()}
+    return found | {f"helpers.cells.{name}": p for name, p in learner.cells.named_parameters()}
+
+
+@torch.no_grad()
+def restore(learner: Learner, pieces: Sequence[Path]) -> None:
+    stored = {name: tensor for path in pieces for name, tensor in load_file(path).items()}
+    for name, parameter in names(learner).items():
+        if name in stored:
+            parameter.copy_(stored[name])
+
+
+def train(settings: Settings, output: Path, seconds: float, start_from: Sequence[Path] = ()) -> dict[str, float]:
+    """seconds: of everything; start_from: pieces of a run, or of an earlier call; returns the last look."""
     called, chosen, device = time.perf_counter(), settings.sights, torch.device(settings.device)
     torch.set_float32_matmul_precision("high")
     bank = Bank(settings.pictures.bank, device)
     learner = Learner(settings, bank).to(device)
+    if start_from:
+        restore(learner, start_from)
     side = learner.grid[1] // 2
     feed = Feed({"sights": partial(make_sights, settings, side)}, {"sights": chosen.workers})
     pool = Pool(bank, chosen.pool, settings.pictures.pixels, side)
@@ -171,7 +221,7 @@ def train(settings: Settings, output: Path, seconds: float) -> dict[str, float]:
                 pictures = eyes.varied(pictures)
             losses = learner.losses(pictures, labels)
             sum(losses.values()).backward()
-            torch.nn.utils.clip_grad_norm_(learner.parameters(), settings.learn.clip_norm)
+            nn.utils.clip_grad_norm_(learner.parameters(), settings.learn.clip_norm)
             optimizer.step()
             optimizer.zero_grad()
             step += 1
@@ -184,9 +234,7 @@ def train(settings: Settings, output: Path, seconds: float) -> dict[str, float]:
         feed.close()
     found = look(learner, dev_batch)
     facts = {"step": 0, "seconds": 0.0, "calls": 0, "warm_from": 0}  # a run that starts from this starts
-    names = {f"vision.{name}": p for name, p in learner.eyes.vision.named_parameters()}
-    names |= {f"helpers.cells.{name}": p for name, p in learner.cells.named_parameters()}
-    tensors = {name: p.detach().to(torch.bfloat16).cpu().contiguous() for name, p in names.items()}
+    tensors = {name: p.detach().to(torch.bfloat16).cpu().contiguous() for name, p in names(learner).items()}
     save_file(tensors, output, metadata={"facts": json.dumps(facts)})
     print(json.dumps({"steps": step, "drawn": pool.drawn} | found), flush=True)
     return found
@@ -198,8 +246,9 @@ def main(arguments: list[str] | None = None, train: Callable = train) -> None:
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--for", type=float, default=300, dest="seconds", help="seconds of this call")
     parser.add_argument("--set", action="append", default=[], dest="sets", metavar="NAME=VALUE")
+    parser.add_argument("--start-from", type=Path, nargs="*", default=[], help="pieces of a run, or what this wrote")
     given = parser.parse_args(arguments)
-    train(read(given.recipe, given.sets), given.output, given.seconds)
+    train(read(given.recipe, given.sets), given.output, given.seconds, given.start_from)
 
 
 if __name__ == "__main__":
