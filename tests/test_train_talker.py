@@ -386,7 +386,9 @@ def test_the_command_learns_goes_on_and_leaves_pieces_that_speak(folder, tmp_pat
     monkeypatch.setattr(run, "RESERVE_SECONDS", 0.0)
     run.main(command(folder, tmp_path, "--set", "seconds=0.3", "--set", "distill.share=0.0"))
     first = json.loads(capsys.readouterr().out.splitlines()[-1])
-    run.main(command(folder, tmp_path, "--set", "seconds=1.2", "--set", "distill.share=0.4"))
+    run.main(
+        command(folder, tmp_path, "--set", "seconds=1.2", "--set", "distill.share=0.4", "--set", "distill.steps=3")
+    )
     second = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert second["calls"] == 2 and second["step"] > first["step"] and second["is_over"]
     rows = [json.loads(row) for row in (tmp_path / "pieces" / "log.jsonl").read_text().splitlines()]
@@ -395,7 +397,7 @@ def test_the_command_learns_goes_on_and_leaves_pieces_that_speak(folder, tmp_pat
     assert {"look/few_steps", "look/ended", "look/length"} <= rows[-1].keys()
     assert (tmp_path / "pieces" / "heard.flac").stat().st_size > 1000
     config, weights, told = pieces.load(tmp_path / "pieces")
-    assert (config.steps, config.guidance) == (4, 0.0) and told["facts"]["is_over"]
+    assert (config.steps, config.guidance) == (3, 0.0) and told["facts"]["is_over"]
     spoken = Talker(config)
     missing, unknown = spoken.load_state_dict(weights, strict=False)
     assert not unknown and all(name.startswith("vae.") for name in missing)

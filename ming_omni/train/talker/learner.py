@@ -208,9 +208,9 @@ class Learner(nn.Module):
         return (*rows, learned[chosen].float())
 
 
-def config_of(model: str) -> TalkerConfig:
-    if model == "nano":
-        return talker_nano()
-    config = TalkerConfig(steps=4, guidance=0.0)
-    config.backbone.vocab_size = TINY_SYMBOLS
+def config_of(settings: Settings) -> TalkerConfig:
+    config = talker_nano() if settings.model == "nano" else TalkerConfig(guidance=0.0)
+    if settings.model != "nano":
+        config.backbone.vocab_size = TINY_SYMBOLS
+    config.steps = settings.distill.steps
     return config

@@ -57,7 +57,7 @@ class Bench:
 
 def build(settings: Settings, world: World) -> Bench:
     torch.manual_seed(settings.seed)
-    config = config_of(settings.model)
+    config = config_of(settings)
     if settings.vae:
         vae, _ = load_vae(Path(settings.vae))
         config.vae = vae.config

@@ -52,6 +52,8 @@ class DistillSettings:
     patches: int = 2048
     """Of a batch."""
     guidance: float = 1.5
+    steps: int = 4
+    """Of the new flow, and of the talker that ships."""
     substeps: int = 4
     """Steps of the old flow for each of the new."""
 
