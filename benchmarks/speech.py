@@ -435,6 +435,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--workers", type=int, default=2, help="processes that speak; 0: this one")
     parser.add_argument("--threads", type=int, default=2, help="of the judges")
     given = parser.parse_args(arguments)
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as the command line does, before torch is there
     report = run(given)
     print(report.get("table", "") + json.dumps(report.get("speed", {})))
     if given.output:
