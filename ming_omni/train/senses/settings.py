@@ -38,10 +38,10 @@ class PictureSettings:
 class SightSettings:
     """Of what comes before the run, `sights.py`."""
 
-    batch: int = 512
+    batch: int = 256
     fresh: int = 512
     """Pictures planned and drawn at once."""
-    fresh_every: int = 2
+    fresh_every: int = 6
     """Steps between that."""
     pool: int = 49_152
     """Pictures on the device, 200 kB each."""
