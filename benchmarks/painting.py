@@ -8,6 +8,7 @@
 
 All goes the product's own way (`Ming.paint`, `edit`, `segment`) with its own settings, in English, the first seeds that
 there are, nothing picked. Pictures are kept in OUT/pictures: a stopped command goes on, and scores can be taken again.
+Speed needs OMP_WAIT_POLICY=passive in the environment, as `ming` sets it: threads that spin take each other's cores.
 DATA holds bank/sprites.safetensors and judge/judge.safetensors; OCR_PYTHON is the interpreter of an environment with
 rapidocr-onnxruntime (benchmarks/ocr.py), without which no words are read.
 """
