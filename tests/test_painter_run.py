@@ -8,6 +8,7 @@ import torch
 from PIL import Image as Pillow
 from torch.testing import assert_close
 
+from ming_omni.checkpoint.detect import NANO
 from ming_omni.config import tiny_painter as tiny_config
 from ming_omni.data.bank import stock
 from ming_omni.data.judges import Judge
@@ -227,6 +228,12 @@ def test_cells_are_labelled_for_what_is_to_be_painted(sets):
     for request, cells in zip(batch.requests, batch.cells, strict=True):
         names = {labels.things[thing.concept] for thing in request.scenes[-1].things}
         assert names <= set(cells[..., 0].flatten().tolist()) <= names | {0}
+
+
+def test_a_model_is_a_folder_or_the_packages_own(sets, tmp_path):
+    assert bench.source(read("nano_painter", sets)) == "tiny"
+    assert bench.source(read("nano_painter", [*sets, f"model={tmp_path}"])) == str(tmp_path)
+    assert bench.source(read("nano_painter", [*sets, "model=nano"])) == str(NANO)
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ming_omni import config as presets
+from ming_omni.checkpoint import detect
 from ming_omni.data.bank import Bank
 from ming_omni.data.judges import Judge
 from ming_omni.errors import InputError
@@ -33,6 +34,11 @@ from ming_omni.train.senses.rows import Writer
 from ming_omni.train.senses.workers import Feed
 
 KINDS = ("paint", "edit")
+
+
+def source(settings: Settings) -> str:
+    """tiny, or the folder of the model: also of the package's own, by its name."""
+    return settings.model if settings.model == "tiny" else str(detect.locate(settings.model))
 
 
 def painter_config(settings: Settings) -> presets.PainterConfig:
@@ -63,7 +69,7 @@ def make_planner(settings: Settings, kind: str, split: str = "train", count: int
     """Called in the process that plans. count: of each sort of requests, instead of those of a step."""
     requests, config = settings.requests, painter_config(settings)
     own, every = stocks(Bank(requests.bank), split)
-    writer = load_writer(settings.model)
+    writer = load_writer(source(settings))
     planner = Planner(writer, own, every, requests, config, kind, settings.seed, num_cells(config))
     if count:
         planner.counts = {"plain": count, "lettered": count // 4}
@@ -162,7 +168,7 @@ class Bench:
 
 def build(settings: Settings, world: World) -> Bench:
     torch.manual_seed(settings.seed)
-    model, processor = load_model(settings.model)
+    model, processor = load_model(source(settings))
     model.require("vision")
     model.painter = make_painter(settings)
     if model.painter.config.thinker_width != model.config.thinker.hidden_size:

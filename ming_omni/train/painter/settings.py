@@ -85,7 +85,7 @@ class Settings:
     name: str = ""
     about: str = ""
     model: str = "tiny"
-    """tiny, or a folder whose thinker and eyes have been trained."""
+    """tiny, or a folder whose thinker and eyes have been trained; nano: the package's own."""
     painter: str = "tiny"
     """tiny or nano: the painter's sizes."""
     vae: str = ""
