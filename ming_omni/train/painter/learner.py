@@ -248,7 +248,7 @@ class Learner(nn.Module):
         """Noise levels of the product's sampler (steps + 1,)."""
         config = self.painter.config
         cells = latents.shape[2] * latents.shape[3] // config.dit.patch_size**2
-        return sigmas(config.flow, config.steps, cells).to(latents.device)
+        return sigmas(config.flow, config.steps, cells).to(latents.device, non_blocking=True)
 
     def _guided(
         self, x: Tensor, here: Tensor, there: Tensor, condition: Tensor, reference: Tensor | None, guidance: float

@@ -137,8 +137,6 @@ class Learner(nn.Module):
             self.photographs = Photographs(settings.sights.photographs, self.grid[1] // 2)
             width = sum(self.photographs.eyes.channels)
             self.alike = nn.Linear(model.config.vision.out_hidden_size, width)
-        if settings.compile:
-            self.eyes.compile(dynamic=False)
 
     def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
         """(n, 3, S, S) uint8 -> tokens (n, M, D), features (n, M, E) before them"""
@@ -205,6 +203,9 @@ def train(settings: Settings, output: Path, seconds: float, start_from: Sequence
     maker = Sights(stock(bank, settings.look_split), side, LOOK_PICTURES if chosen.workers else 8, settings.seed)
     dev.add(*maker.batch(0))
     dev_batch = dev.pictures[: len(dev)], dev.labels[: len(dev)].long()
+    if settings.compile:
+        look(learner, dev_batch)  # lays out the windows, once: nothing for a compiler
+        learner.eyes.compile(dynamic=False)
     rate, betas, decay = settings.learn.vision, tuple(settings.learn.betas), chosen.weight_decay
     optimizer = torch.optim.AdamW(learner.parameters(), rate, betas, weight_decay=decay, fused=True)
     step, began, last_look, found = 0, time.perf_counter(), time.perf_counter(), {}
