@@ -67,8 +67,18 @@ def test_all_syllables_of_the_common_hanzi_have_their_symbols(reader):
 def test_ids_end_as_the_speaker_ends_them_and_no_symbol_stands_twice(reader):
     assert len(set(SYMBOLS)) == len(SYMBOLS) < 320
     assert reader.eos_token_id == reader.convert_tokens_to_ids(END) == 0
-    assert reader("walk 吃", add_special_tokens=False)["input_ids"] == reader.ids([*"wˈɔk", "_", "ch-", "-i1"])
+    assert reader("walk 吃。", add_special_tokens=False)["input_ids"] == reader.ids([*"wˈɔk", "_", "ch-", "-i1", "."])
     assert all(f"{final}3" in SYMBOLS for final in FINALS)
+
+
+@pytest.mark.parametrize(
+    ("text", "mark"),
+    [("walk", "."), ("walk,", "."), ("walk:", "."), ('"walk"', "."), ("(walk)", "."), ("walk!", "!"), ("走？", "?")],
+)
+def test_whatever_is_read_ends_as_a_sentence_does(reader, text, mark):
+    *said, last = reader(text)["input_ids"]
+    assert reader.symbols[last] == mark
+    assert said == (reader.ids("wˈɔk") if "walk" in text else reader.ids(["z-", "ou3"]))
 
 
 def test_a_saved_reader_reads_the_same(reader, tmp_path):

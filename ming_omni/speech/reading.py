@@ -24,6 +24,8 @@ MARKS = {
     ",": ",", "，": ",", "、": ",", "(": ",", ")": ",", "（": ",", "）": ",", "—": ",", "–": ",", ";": ";", "；": ";",
     ":": ":", "：": ":", ".": ".", "。": ".", "…": ".", "!": "!", "！": "!", "?": "?", "？": "?",
 }  # fmt: skip
+ENDINGS = ".!?"
+"""One of them stands at the end of every sentence that the talker has learned from."""
 PHONEMES = "AIOWYbdfhijklmnpstuvwzæðŋɑɔəɛɜɡɪɹɾʃʊʌʒʔʤʧθᵊᵻˈˌT"
 """Of misaki's American dictionary: A, I, O, W, Y are diphthongs, ˈ and ˌ stand before a stressed vowel."""
 LETTERS = "abcdefghijklmnopqrstuvwxyz'"
@@ -67,7 +69,10 @@ class Reader:
         return len(self.symbols)
 
     def __call__(self, text: str, add_special_tokens: bool = False) -> dict[str, list[int]]:
-        return {"input_ids": self.ids([symbol for unit in self.units(text) for symbol in unit.symbols])}
+        symbols = [symbol for unit in self.units(text) for symbol in unit.symbols]
+        if symbols and symbols[-1] not in ENDINGS:  # a clause that is spoken alone, a quotation
+            symbols = [*(symbols[:-1] if symbols[-1] in MARKS.values() else symbols), "."]
+        return {"input_ids": self.ids(symbols)}
 
     def ids(self, symbols: Sequence[str]) -> list[int]:
         return [self.numbers[symbol] for symbol in symbols if symbol in self.numbers]
