@@ -420,6 +420,31 @@ def test_pieces_of_an_unfinished_run_go_on_on_another_machine(folder, talker, tm
         assert all(torch.allclose(a, b, atol=2e-3) for a, b in zip(own, wanted, strict=True))
 
 
+def test_the_last_pieces_leave_nothing_of_earlier_ones(talker, tmp_path, monkeypatch):
+    monkeypatch.setattr(pieces, "PIECE_BYTES", 100_000)
+    learner = learner_of(talker)
+    learner.begin_distilling()
+    before = pieces.export(tmp_path, learner, {"step": 1, "seconds": 0.5})
+    after = pieces.export(tmp_path, learner, {"step": 2, "seconds": 1.0, "is_over": True})
+    assert 1 < len(after) < len(before)
+    assert pieces.load(tmp_path)[1].keys() == learner.learned.keys()
+
+
+def test_speaking_is_checked_against_learning_in_exact_numbers(talker, table, kept):
+    learner = learner_of(talker)
+    bench = run.Bench(learner.settings, run.World(), learner, kept, kept, [], lambda: Rows(table, row_settings(), 0))
+    torch.set_float32_matmul_precision("high")
+    try:
+        assert run.check(bench)["check/states"] < 1e-5
+        assert torch.get_float32_matmul_precision() == "high"
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    with torch.no_grad():
+        learner.talker.backbone.layers[0].attention.qkv.weight[0, 0] = float("nan")
+    with pytest.raises(AssertionError, match="differ"):
+        run.check(bench)
+
+
 def test_two_processes_learn_one_talker_from_stores_of_their_own(folder, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -74,6 +74,8 @@ class Learner(nn.Module):
         self.phonemes = nn.Linear(talker.config.backbone.hidden_size, SLOTS * NUM_PHONEMES)
         self.old_flow = deepcopy(talker.flow).requires_grad_(False)
         """What the flow is distilled from, once that has begun."""
+        self.register_buffer("few", speech_grid(talker.config.steps), persistent=False)
+        """The new flow's times. To fetch them from the host in a step would be to wait for the device."""
         self.is_distilling = False
         self.num_averaged = 0
         self.mean = [p.detach().clone() for p in self.learned.values()]
@@ -164,13 +166,12 @@ class Learner(nn.Module):
 
     def few_steps(self, batch: Moved) -> dict[str, Tensor]:
         """The flow's own path from some noise, with guidance and many steps -> straight lines between its stations."""
-        settings, config = self.settings.distill, self.talker.config
+        settings, few = self.settings.distill, self.few
         heard = self._heard(batch.patches, self.settings.learn.input_noise)
         # Layers that are compiled with gradients and without would be compiled twice.
         hidden = self.talker.states(batch.ids, batch.text_lengths, heard).detach()
         state, history, patch, weight = self._chosen(hidden, heard, batch, settings.patches)
         with torch.no_grad():
-            few = speech_grid(config.steps).to(patch.device)
             points = self._path(few, state, history, torch.randn_like(patch))
         starts, ends = points[:-1], points[1:]  # (S, n, p, Z) each
         spans = few.diff()

@@ -86,6 +86,8 @@ def export(folder: Path, learner: Learner, facts: dict[str, Any]) -> list[Path]:
     for number, piece in enumerate(pieces):
         paths.append(folder / f"{NAME}-{number}.safetensors")
         save_file(piece, paths[-1])
+    for path in set(folder.glob(f"{NAME}-*.safetensors")) - set(paths):
+        path.unlink()  # of an earlier export, which needed more
     config = all_settings(shipped_config(learner))
     told = {"config": config, "facts": facts, "settings": asdict(learner.settings)}
     (folder / f"{NAME}.json").write_text(json.dumps(told, ensure_ascii=False, indent=1))

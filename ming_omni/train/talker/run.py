@@ -133,10 +133,12 @@ def check(bench: Bench) -> dict[str, float]:
     learner, talker = bench.learner, bench.learner.talker
     batch = on_device(bench.make().batch(0), bench.store)
     count, length = int(batch.is_real[0].sum()), int(batch.text_lengths[0])
+    # TF32 may differ between two ways of computing by nearly as much as a mistake would.
+    precision = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
     wanted = talker.states(batch.ids[:1], batch.text_lengths[:1], batch.patches[:1])[0, :count]
-    state = TalkerState(talker, 1)
-    hidden = talker.prefill(state, 0, batch.ids[0, :length], batch.patches[0, : count - 1])
-    own = hidden[length - 1 :]
+    own = talker.prefill(TalkerState(talker, 1), 0, batch.ids[0, :length], batch.patches[0, : count - 1])[length - 1 :]
+    torch.set_float32_matmul_precision(precision)
     difference = float((own - wanted).norm() / wanted.norm())
     assert difference < 1e-3, f"states of training and of speaking differ by {difference}"
     found = {"check/states": difference, "check/latents": float(batch.patches[batch.is_real].std())}
