@@ -24,7 +24,7 @@ from ming_omni.train.painter.pictures import Pictures
 from ming_omni.train.painter.reader import Prompts, Reader
 from ming_omni.train.painter.requests import SLOTS
 from ming_omni.train.painter.settings import Settings
-from ming_omni.train.senses.pictures import NOTHING
+from ming_omni.train.senses.cells import Cells
 
 ABOUT = "about/"
 """Figures that no gradient comes from."""
@@ -73,16 +73,9 @@ class Learner(nn.Module):
         self.model, self.settings = model, settings
         painter: Painter = model.painter
         self.reader, self.network = Reader(model.thinker, painter), Network()
-        self.cells = nn.ModuleDict(
-            {name: nn.Linear(painter.config.dit.hidden_size, size) for name, size in cells.items()}
-        )
+        self.cells = Cells(painter.config.dit.hidden_size, cells)
         told = (cells["thing"], cells["colour"], COUNTS)
         self.told = nn.ModuleList(nn.Linear(painter.config.condition_width, size) for size in told)
-        for name, size in cells.items():
-            # Most cells show nothing of the kind; what they do show counts more.
-            weight = torch.ones(size)
-            weight[0] = 1.0 if name == "colour" else 0.2
-            self.register_buffer(f"{name}_weight", weight, persistent=False)
         self.phase = PAINTING
         self.teacher: nn.ModuleDict | None = None
         self.groups = self._choose()
@@ -93,6 +86,10 @@ class Learner(nn.Module):
     @property
     def painter(self) -> Painter:
         return self.model.painter
+
+    @property
+    def device(self) -> torch.device:
+        return self.cells.thing_weight.device
 
     def _choose(self) -> dict[str, list[nn.Parameter]]:
         """Freeze everything, then wake what learns in this phase, in groups of one rate."""
@@ -157,7 +154,7 @@ class Learner(nn.Module):
     # Losses.
 
     def autocast(self) -> torch.autocast:
-        device = self.thing_weight.device.type
+        device = self.device.type
         return torch.autocast(device, torch.bfloat16, enabled=device == "cuda")
 
     def forward(self, batches: Sequence[Moved]) -> dict[str, Tensor]:
@@ -181,8 +178,8 @@ class Learner(nn.Module):
             return {kind: self._over_groups(batch, condition, self._distil)[0]}
         loss, middle = self._over_groups(batch, condition, self._paint)
         found = {kind: loss}
-        cells = self._cells(middle, batch.cells)
-        found |= {f"{kind}/{name}": learn.cells * value for name, value in cells.items()}
+        for name, value in self.cells.losses(self.cells(middle), batch.cells).items():
+            found[f"{kind}/{name}"] = learn.cells * value
         found[f"{kind}/told"] = learn.told * self._told(condition, batch.told)
         return found
 
@@ -267,15 +264,6 @@ class Learner(nn.Module):
             velocity = untold + guidance * (told - untold)
             x = x + velocity * ((there - here) / steps)[:, None, None, None]
         return x
-
-    def _cells(self, middle: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """middle (B, N, D), labels (B, h, w, 4)"""
-        flat, found = middle.flatten(0, 1), {}
-        for number, (name, head) in enumerate(self.cells.items()):
-            wanted, weight = labels[..., number].flatten(), getattr(self, f"{name}_weight")
-            loss = F.cross_entropy(head(flat).float(), wanted, weight, ignore_index=NOTHING, reduction="sum")
-            found[name] = loss / (weight[wanted.clamp(min=0)] * (wanted != NOTHING)).sum().clamp(min=1)
-        return found
 
     def _told(self, condition: Tensor, told: Tensor) -> Tensor:
         """The first tokens of the condition name a thing each; told (B, SLOTS, 3)."""

@@ -23,7 +23,7 @@ SHOWN = {"paint": (6, 4), "edit": (5, 1)}
 
 @torch.no_grad()
 def look(learner: Learner, cases: list[tuple[Batch, Moved]]) -> dict[str, float]:
-    device = learner.thing_weight.device
+    device = learner.device
     with torch.random.fork_rng([device] if device.type == "cuda" else []), learner.averaged():
         torch.manual_seed(SEED)  # always the same noise
         learner.eval()

@@ -47,7 +47,7 @@ def restore(
     path = folder / STATE
     if not path.is_file():
         return make_optimizer(learner), None
-    state = torch.load(path, map_location=learner.thing_weight.device, weights_only=True)
+    state = torch.load(path, map_location=learner.device, weights_only=True)
     if state["facts"]["phase"] == DISTILLING:
         learner.begin_distilling()
         learner.teacher.load_state_dict(state["teacher"])
