@@ -10,7 +10,7 @@ from torch.testing import assert_close
 
 from ming_omni import checkpoint
 from ming_omni.checkpoint import painter as painters
-from ming_omni.config import PainterConfig, all_settings, nano_painter
+from ming_omni.config import PainterConfig, all_settings, flash_painter, nano_painter
 from ming_omni.errors import InputError
 from ming_omni.ming import Ming
 from ming_omni.model.image_vae import ImageVAE
@@ -54,6 +54,21 @@ def test_ming_paints_edits_and_segments_with_a_shipped_folder(folder):
     assert edited.settings["image_guidance"] == 1.0
     found = ming.segment(Image.new("RGB", (80, 60), "green"), "dog", seed=1)
     assert found.masks[0].inside.shape == (60, 80) and found.before.shape == (*found.edited.size[::-1], 3)
+
+
+def test_a_mask_begins_where_the_model_says(folder):
+    ming, picture = Ming.load(folder), Image.new("RGB", (80, 60), "green")
+    usual, same, other = (
+        ming.segment(picture, "dog", seed=1, **chosen).masks[0].inside
+        for chosen in ({}, {"threshold": 0.2}, {"threshold": 0.0})
+    )
+    assert (usual == same).all() and (usual != other).any()
+
+
+def test_who_was_not_made_for_few_steps_is_asked_as_published():
+    published, nano = flash_painter(), nano_painter()
+    assert (published.steps, published.guidance, published.image_guidance) == (30, 5.0, 2.0)
+    assert (nano.steps, nano.guidance, nano.image_guidance) == (8, 1.0, 1.0)
 
 
 def test_a_saved_model_keeps_its_painter(folder, tmp_path):
