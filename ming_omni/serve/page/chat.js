@@ -249,10 +249,10 @@ async function clear() {
   state.messages = [];
   state.attached = [];
   log.querySelectorAll("article").forEach((article) => article.remove());
-  $("welcome").hidden = false;
   showAttached();
   text.focus();
   await save([]);
+  $("welcome").hidden = Boolean(state.messages.length); // forgotten, unless somebody has written meanwhile
 }
 
 // ---- wiring ----

@@ -12,9 +12,10 @@ function open() {
 async function run(mode, act) {
   const database = await open();
   return new Promise((resolve, reject) => {
-    const request = act(database.transaction("kept", mode).objectStore("kept"));
-    request.onsuccess = () => resolve(request.result);
-    request.onerror = () => reject(request.error);
+    const transaction = database.transaction("kept", mode);
+    const request = act(transaction.objectStore("kept"));
+    transaction.oncomplete = () => resolve(request.result); // only now would a reload find it
+    transaction.onabort = () => reject(transaction.error);
   });
 }
 
