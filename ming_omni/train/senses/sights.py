@@ -141,8 +141,9 @@ class Learner(nn.Module):
     def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
         """(n, 3, S, S) uint8 -> tokens (n, M, D), features (n, M, E) before them"""
         patches = eyes.still_patches(pictures, self.sizes, self.image_processor)
+        see = self.eyes if torch.is_grad_enabled() else self.eyes.forward  # a look is not worth compiling again
         with self.autocast(pictures):
-            return self.eyes(patches, len(pictures), self.grid)
+            return see(patches, len(pictures), self.grid)
 
     def losses(self, pictures: Tensor, labels: Tensor) -> dict[str, Tensor]:
         tokens, merged = self(pictures)
