@@ -18,6 +18,7 @@ from ming_omni.data.splits import generator
 from ming_omni.errors import InputError
 from ming_omni.model.talker import Talker
 from ming_omni.speech.reading import Reader
+from ming_omni.train import timed
 from ming_omni.train.talker import pieces, run, speak, store
 from ming_omni.train.talker.learner import Learner, on_device
 from ming_omni.train.talker.rows import END, Rows
@@ -421,7 +422,7 @@ def test_pieces_of_an_unfinished_run_go_on_on_another_machine(folder, talker, tm
 
 
 def test_the_last_pieces_leave_nothing_of_earlier_ones(talker, tmp_path, monkeypatch):
-    monkeypatch.setattr(pieces, "PIECE_BYTES", 100_000)
+    monkeypatch.setattr(timed, "PIECE_BYTES", 100_000)
     learner = learner_of(talker)
     learner.begin_distilling()
     before = pieces.export(tmp_path, learner, {"step": 1, "seconds": 0.5})

@@ -8,9 +8,7 @@ the run ends annealed whatever its speed; so does the time when the critics come
 
 from __future__ import annotations
 
-import argparse
 import json
-import math
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -24,8 +22,8 @@ from ming_omni.train.audio_vae.learner import Learner
 from ming_omni.train.audio_vae.looks import latent_statistics, look, spread
 from ming_omni.train.audio_vae.settings import Settings, read
 from ming_omni.train.audio_vae.store import Store
+from ming_omni.train.timed import LOG, command, mark, rate_factor, summary
 
-LOG = "log.jsonl"
 RESERVE_SECONDS = 25.0
 """Left at the end of a call for saving and exporting."""
 TOLERANCE = 0.05
@@ -33,12 +31,6 @@ TOLERANCE = 0.05
 STATISTICS_BATCHES = 4
 START = {"step": 0, "seconds": 0.0, "calls": 0, "warm_from": 0, "critic_steps": 0}
 """Facts of a run: warm_from is the step at which its optimisers were new."""
-
-
-def rate_factor(settings: Settings, seconds: float, step: int) -> float:
-    """Rises over the first steps of this optimiser, then falls with the time that has gone by; zero at its end."""
-    warm = min(1.0, (step + 1) / max(1, settings.learn.warmup_steps))
-    return warm * 0.5 * (1 + math.cos(math.pi * min(1.0, seconds / settings.seconds)))
 
 
 def make_optimizers(learner: Learner) -> list[torch.optim.Optimizer]:
@@ -180,29 +172,9 @@ def train(
     return facts
 
 
-def mark(device: torch.device):
-    """A function that waits until the device has done everything so far."""
-    if device.type != "cuda":
-        return lambda: None
-    event = torch.cuda.Event()
-    event.record()
-    return event.synchronize
-
-
-def summary(facts: dict[str, Any], row: dict[str, Any]) -> str:
-    """One line for a person."""
-    figures = " ".join(f"{name} {value:.4g}" for name, value in row.items() if isinstance(value, int | float))
-    return f"{facts['step']:6d} {facts['seconds']:6.1f} s  {row.get('event', '')} {figures}"
-
-
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("recipe", help="a file, or the name of one beside this module")
-    parser.add_argument("--output", type=Path, required=True, help="the run's folder; called again, it goes on")
-    parser.add_argument("--pieces", type=Path, help="where what was trained is written in small files")
-    parser.add_argument("--for", type=float, default=1e9, dest="seconds", help="seconds of this call")
+    parser = command(__doc__)
     parser.add_argument("--start-from", type=Path, help="folder with the pieces of another machine's run")
-    parser.add_argument("--set", action="append", default=[], dest="sets", metavar="NAME=VALUE")
     given = parser.parse_args(arguments)
     settings = read(given.recipe, given.sets)
     print(json.dumps(train(settings, given.output, given.pieces, given.seconds, given.start_from)))

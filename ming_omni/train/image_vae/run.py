@@ -7,7 +7,6 @@ Called again with the same output it goes on. The learning rate follows the seco
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 from collections.abc import Callable
@@ -26,8 +25,8 @@ from ming_omni.train.image_vae import looks, states
 from ming_omni.train.image_vae.learner import Learner, measure, pixels, reconstruct, rescale
 from ming_omni.train.image_vae.scenes import Pool, make_planner
 from ming_omni.train.image_vae.settings import Settings, read
-from ming_omni.train.senses.run import LOG, rate_factor, summary
 from ming_omni.train.senses.workers import Feed
+from ming_omni.train.timed import LOG, command, mark, rate_factor, summary
 
 RESERVE_SECONDS = 15.0
 """Left at the end of a call for measuring, a last look and exporting."""
@@ -53,14 +52,6 @@ class Bench:
 
     def autocast(self) -> AbstractContextManager:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda")
-
-    def mark(self) -> Callable[[], None]:
-        """A function that waits until the device has done everything so far."""
-        if self.device.type != "cuda":
-            return lambda: None
-        event = torch.cuda.Event()
-        event.record()
-        return event.synchronize
 
     def look(self) -> dict[str, float]:
         with self.autocast():
@@ -192,14 +183,14 @@ def steps(bench: Bench, facts: dict[str, Any], end: float, output: Path, write: 
         if facts["step"] % settings.pictures.fresh_every == 0:
             bench.refresh()
         losses = step(bench, bench.pool.batch(settings.batch), facts["step"])
-        pending.append(bench.mark())
+        pending.append(mark(bench.device))
         if len(pending) > 2:
             pending.pop(0)()  # never more than two steps ahead of the device
         for name, value in losses.items():
             sums[name] = sums.get(name, 0) + value
         facts["step"] += 1
         if facts["step"] == first_step + 1:  # it took what compiling takes, and does not count
-            bench.mark()()
+            mark(bench.device)()
             began = last_look = last_save = time.perf_counter()
         if facts["step"] % settings.log_every == 0:
             elapsed, count = facts["seconds"] - logged, facts["step"] - logged_step
@@ -208,7 +199,7 @@ def steps(bench: Bench, facts: dict[str, Any], end: float, output: Path, write: 
             row |= {f"ready/{kind}": ready for kind, ready in bench.feed.waiting().items()}
             write(row)
             sums, logged, logged_step = {}, facts["seconds"], facts["step"]
-    bench.mark()()
+    mark(bench.device)()
 
 
 def finish(bench: Bench, facts: dict[str, Any], pieces: Path | None, write: Callable) -> None:
@@ -233,12 +224,7 @@ def finish(bench: Bench, facts: dict[str, Any], pieces: Path | None, write: Call
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("recipe", help="a file, or the name of one beside this module")
-    parser.add_argument("--output", type=Path, required=True, help="the run's folder; called again, it goes on")
-    parser.add_argument("--pieces", type=Path, help="where what was trained is written in small files")
-    parser.add_argument("--for", type=float, default=1e9, dest="seconds", help="seconds of this call")
-    parser.add_argument("--set", action="append", default=[], dest="sets", metavar="NAME=VALUE")
+    parser = command(__doc__)
     given = parser.parse_args(arguments)
     print(json.dumps(train(read(given.recipe, given.sets), given.output, given.pieces, given.seconds)))
 

@@ -32,6 +32,7 @@ from ming_omni.train.senses.bench import load_model, load_writer
 from ming_omni.train.senses.pictures import Labels, still_grid, still_sizes
 from ming_omni.train.senses.rows import Writer
 from ming_omni.train.senses.workers import Feed
+from ming_omni.train.timed import mark
 
 KINDS = ("paint", "edit")
 
@@ -140,16 +141,8 @@ class Bench:
             tokens, _ = self.eyes(rows, len(seen), self.grid)
         return tokens
 
-    def mark(self) -> Callable[[], None]:
-        """A function that waits until the device has done everything so far."""
-        if self.device.type != "cuda":
-            return lambda: None
-        event = torch.cuda.Event()
-        event.record()
-        return event.synchronize
-
     def wait(self) -> None:
-        self.mark()()
+        mark(self.device)()
 
     def look(self, sheet: Path | None = None) -> dict[str, float]:
         """Losses on the held-out split; a sheet of pictures."""

@@ -9,9 +9,7 @@ seconds of each phase, so that both end annealed whatever the speed.
 
 from __future__ import annotations
 
-import argparse
 import json
-import math
 import sys
 import time
 from pathlib import Path
@@ -26,8 +24,9 @@ from ming_omni.train.painter.learner import ABOUT, DISTILLING, PAINTING, Learner
 from ming_omni.train.painter.settings import Settings, read
 from ming_omni.train.parallel import start
 from ming_omni.train.recipe import ParallelSettings
-from ming_omni.train.senses.run import LOG, RESERVE_SECONDS, summary
+from ming_omni.train.senses.run import RESERVE_SECONDS
 from ming_omni.train.senses.workers import Ahead
+from ming_omni.train.timed import LOG, annealed, command, mark, summary
 
 SHEET = "sheet.png"
 
@@ -37,8 +36,7 @@ def rate_factor(settings: Settings, phase: str, seconds: float, step: int) -> fl
     first = settings.seconds * (1 - settings.distil.share)
     begin, end = (first, settings.seconds) if phase == DISTILLING else (0.0, first)
     progress = (seconds - begin) / max(end - begin, 1e-9)
-    warm = min(1.0, (step + 1) / max(1, settings.learn.warmup_steps))
-    return warm * 0.5 * (1 + math.cos(math.pi * min(1.0, max(0.0, progress))))
+    return annealed(progress, step, settings.learn.warmup_steps)
 
 
 def make_optimizer(learner: Learner) -> torch.optim.Optimizer:
@@ -148,7 +146,7 @@ def train(
             for group in optimizer.param_groups:
                 group["lr"] = group["rate"] * factor
             losses = step(bench, optimizer, batches, facts["step"])
-            pending.append(bench.mark())
+            pending.append(mark(bench.device))
             if len(pending) > 2:
                 pending.pop(0)()  # never more than two steps ahead of the device
             for name, value in losses.items():
@@ -189,13 +187,8 @@ def train(
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("recipe", help="a file, or the name of one beside this module")
-    parser.add_argument("--output", type=Path, required=True, help="the run's folder; called again, it goes on")
-    parser.add_argument("--pieces", type=Path, help="where what was trained is written in small files")
-    parser.add_argument("--for", type=float, default=1e9, dest="seconds", help="seconds of this call")
+    parser = command(__doc__)
     parser.add_argument("--start-from", type=Path, nargs="*", default=[], help="pieces of another machine's run")
-    parser.add_argument("--set", action="append", default=[], dest="sets", metavar="NAME=VALUE")
     given = parser.parse_args(arguments)
     settings = read(given.recipe, given.sets)
     print(json.dumps(train(settings, given.output, given.pieces, given.seconds, given.start_from)))

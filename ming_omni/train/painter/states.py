@@ -10,16 +10,15 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from ming_omni.config import PainterConfig, all_settings
 from ming_omni.errors import InputError
 from ming_omni.train.image_vae import states as image_vae
 from ming_omni.train.painter.learner import DISTILLING, PAINTING, Learner
+from ming_omni.train.timed import write_pieces
 
 STATE = "state.pt"
-PIECE_BYTES = 15 << 20
 PREFIX, TEACHER = "painter.", "teacher."
 
 MakeOptimizer = Callable[[Learner], torch.optim.Optimizer]
@@ -64,21 +63,12 @@ def restore(
 
 def export(folder: Path, learner: Learner, facts: dict[str, Any]) -> list[Path]:
     """trained-0.safetensors, ... in fp16: the averaged painter and, while few steps are learned, its teacher."""
-    folder.mkdir(parents=True, exist_ok=True)
     stored = {PREFIX + name: value for name, value in learner.average.items()}
     if learner.teacher is not None:
         stored |= {TEACHER + name: value for name, value in learner.teacher.state_dict().items()}
-    pieces: list[dict[str, Tensor]] = [{}]
-    for name, value in stored.items():
-        value = value.detach().half().contiguous().cpu()
-        if sum(t.nbytes for t in pieces[-1].values()) + value.nbytes > PIECE_BYTES and pieces[-1]:
-            pieces.append({})
-        pieces[-1][name] = value
-    paths, about = [], {"facts": json.dumps(facts), "config": json.dumps(all_settings(learner.painter.config))}
-    for number, piece in enumerate(pieces):
-        paths.append(folder / f"trained-{number}.safetensors")
-        save_file(piece, paths[-1], metadata=about)
-    return paths
+    stored = {name: value.detach().half().cpu() for name, value in stored.items()}
+    about = {"facts": json.dumps(facts), "config": json.dumps(all_settings(learner.painter.config))}
+    return write_pieces(folder, "trained", stored, about)
 
 
 def load_whole(folder: Path, vae: Path) -> tuple[PainterConfig, dict[str, Tensor]]:

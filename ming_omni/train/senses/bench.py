@@ -25,6 +25,7 @@ from ming_omni.train.senses.pictures import Labels, Pictures, film_grid, still_g
 from ming_omni.train.senses.rows import Writer
 from ming_omni.train.senses.settings import Settings
 from ming_omni.train.senses.workers import Feed
+from ming_omni.train.timed import mark
 
 DECODERS = 56
 """Processes that decode speech at the start; fewer where fewer are needed."""
@@ -116,16 +117,8 @@ class Bench:
         workers = self.settings.workers | {"looks": min(1, max(self.settings.workers.values()))}
         self.feed = Feed(self.makers, workers, call * 1_000_000 + self.world.rank * 100_000)
 
-    def mark(self) -> Callable[[], None]:
-        """A function that waits until the device has done everything so far."""
-        if self.device.type != "cuda":
-            return lambda: None
-        event = torch.cuda.Event()
-        event.record()
-        return event.synchronize
-
     def wait(self) -> None:
-        self.mark()()
+        mark(self.device)()
 
     def take_violations(self) -> dict[str, float]:
         found = balancing.max_violations(self.loads.cpu())

@@ -8,9 +8,7 @@ The learning rate follows the seconds of training, not the steps, so that the ru
 
 from __future__ import annotations
 
-import argparse
 import json
-import math
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -31,8 +29,8 @@ from ming_omni.train.senses.eyes import varied
 from ming_omni.train.senses.learner import RIGHT, Moved, on_device
 from ming_omni.train.senses.settings import Settings, read
 from ming_omni.train.senses.workers import Ahead
+from ming_omni.train.timed import LOG, command, mark, rate_factor, summary
 
-LOG = "log.jsonl"
 RESERVE_SECONDS = 20.0
 """Left at the end of a call for saving and exporting."""
 
@@ -41,12 +39,6 @@ def kinds_of(step: int, settings: Settings) -> list[str]:
     """What a step reads."""
     in_turn = settings.in_turn
     return [*settings.always, *([in_turn[step % len(in_turn)]] if in_turn else [])]
-
-
-def rate_factor(settings: Settings, seconds: float, step: int) -> float:
-    """Rises over the first steps of this optimiser, then falls with the time that has gone by; zero at its end."""
-    warm = min(1.0, (step + 1) / max(1, settings.learn.warmup_steps))
-    return warm * 0.5 * (1 + math.cos(math.pi * min(1.0, seconds / settings.seconds)))
 
 
 def make_optimizer(bench: Bench) -> torch.optim.Optimizer:
@@ -150,7 +142,7 @@ def train(
                 group["lr"] = group["rate"] * factor
             losses = step(bench, optimizer, batches)
             tokens += sum(settings.tokens[batch.kind] for batch in batches) * world.size
-            pending.append(bench.mark())
+            pending.append(mark(bench.device))
             if len(pending) > 2:
                 pending.pop(0)()  # never more than two steps ahead of the device
             for name, value in losses.items():
@@ -199,21 +191,9 @@ def _read(bench: Bench, number: Iterator[int]) -> list[Moved]:
     return found
 
 
-def summary(facts: dict[str, Any], row: dict[str, Any]) -> str:
-    """One line for a person."""
-    shown = {name: value for name, value in row.items() if isinstance(value, int | float) and "/worst" not in name}
-    figures = " ".join(f"{name} {value:.4g}" for name, value in shown.items())
-    return f"{facts['step']:6d} {facts['seconds']:6.1f} s  {row.get('event', '')} {figures}"
-
-
 def main(arguments: list[str] | None = None, train: Callable = train) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("recipe", help="a file, or the name of one beside this module")
-    parser.add_argument("--output", type=Path, required=True, help="the run's folder; called again, it goes on")
-    parser.add_argument("--pieces", type=Path, help="where what was trained is written in small files")
-    parser.add_argument("--for", type=float, default=1e9, dest="seconds", help="seconds of this call")
+    parser = command(__doc__)
     parser.add_argument("--start-from", type=Path, nargs="*", default=[], help="pieces of another machine's run")
-    parser.add_argument("--set", action="append", default=[], dest="sets", metavar="NAME=VALUE")
     given = parser.parse_args(arguments)
     print(
         json.dumps(train(read(given.recipe, given.sets), given.output, given.pieces, given.seconds, given.start_from))

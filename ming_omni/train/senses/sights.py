@@ -32,9 +32,9 @@ from ming_omni.train.senses import eyes
 from ming_omni.train.senses.bench import load_model, load_writer
 from ming_omni.train.senses.cells import Cells, Words
 from ming_omni.train.senses.pictures import Labels, lines, still_grid, still_sizes
-from ming_omni.train.senses.run import rate_factor
 from ming_omni.train.senses.settings import Settings, read
 from ming_omni.train.senses.workers import Feed
+from ming_omni.train.timed import rate_factor
 
 LARGEST_CROWD = 8
 LINES, TINTED = 0.4, 0.3

@@ -20,9 +20,9 @@ from ming_omni.errors import InputError
 from ming_omni.packed import pack, unpack
 from ming_omni.train.senses.learner import Learner
 from ming_omni.train.senses.network import GROUP
+from ming_omni.train.timed import write_pieces
 
 STATE = "state.pt"
-PIECE_BYTES = 15 << 20
 
 
 def save(folder: Path, learner: Learner, optimizer: torch.optim.Optimizer, facts: dict[str, Any]) -> None:
@@ -51,7 +51,6 @@ def restore(folder: Path, learner: Learner, optimizer: torch.optim.Optimizer) ->
 
 def export(folder: Path, learner: Learner, facts: dict[str, Any]) -> list[Path]:
     """trained-0.safetensors, ...: what training changed, each small enough to be fetched."""
-    folder.mkdir(parents=True, exist_ok=True)
     stored: dict[str, Tensor] = {}
     for name, parameter in learner.names().items():
         value = parameter.detach().float().cpu()
@@ -63,16 +62,7 @@ def export(folder: Path, learner: Learner, facts: dict[str, Any]) -> list[Path]:
         if facts.get("is_over"):
             break  # the helpers are of no use any more
         stored[f"helpers.{name}"] = head.detach().to(torch.bfloat16).cpu()
-    pieces: list[dict[str, Tensor]] = [{}]
-    for name, value in stored.items():
-        if sum(t.nbytes for t in pieces[-1].values()) + value.nbytes > PIECE_BYTES and pieces[-1]:
-            pieces.append({})
-        pieces[-1][name] = value.contiguous()
-    paths = []
-    for number, piece in enumerate(pieces):
-        paths.append(folder / f"trained-{number}.safetensors")
-        save_file(piece, paths[-1], metadata={"facts": json.dumps(facts)})
-    return paths
+    return write_pieces(folder, "trained", stored, {"facts": json.dumps(facts)})
 
 
 def join(pieces: Iterable[Path], output: Path) -> dict[str, Any]:

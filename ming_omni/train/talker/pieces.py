@@ -14,16 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from ming_omni.config import TalkerConfig, all_settings
 from ming_omni.errors import InputError
 from ming_omni.train.audio_vae.pieces import load as load_vae
 from ming_omni.train.talker.learner import Learner
+from ming_omni.train.timed import write_pieces
 
 STATE, NAME = "state.pt", "talker"
-PIECE_BYTES = 15 << 20
 OLD_FLOW = "old_flow."
 """Before the names of what the flow is being distilled from, while it is."""
 GUIDED_STEPS = 10
@@ -72,22 +72,10 @@ def shipped_config(learner: Learner) -> TalkerConfig:
 
 
 def export(folder: Path, learner: Learner, facts: dict[str, Any]) -> list[Path]:
-    folder.mkdir(parents=True, exist_ok=True)
     stored = dict(zip(learner.learned, learner.mean, strict=True))
     if learner.is_distilling and not facts.get("is_over"):
         stored |= learner.old_flow.state_dict(prefix=OLD_FLOW)
-    pieces: list[dict[str, Tensor]] = [{}]
-    for name, value in stored.items():
-        value = value.half().cpu().contiguous()
-        if sum(t.nbytes for t in pieces[-1].values()) + value.nbytes > PIECE_BYTES and pieces[-1]:
-            pieces.append({})
-        pieces[-1][name] = value
-    paths = []
-    for number, piece in enumerate(pieces):
-        paths.append(folder / f"{NAME}-{number}.safetensors")
-        save_file(piece, paths[-1])
-    for path in set(folder.glob(f"{NAME}-*.safetensors")) - set(paths):
-        path.unlink()  # of an earlier export, which needed more
+    paths = write_pieces(folder, NAME, {name: value.half().cpu() for name, value in stored.items()})
     config = all_settings(shipped_config(learner))
     told = {"config": config, "facts": facts, "settings": asdict(learner.settings)}
     (folder / f"{NAME}.json").write_text(json.dumps(told, ensure_ascii=False, indent=1))

@@ -8,9 +8,7 @@ Rates follow the seconds of training, not the steps, so that both halves end ann
 
 from __future__ import annotations
 
-import argparse
 import json
-import math
 import sys
 import time
 from collections.abc import Callable
@@ -26,12 +24,12 @@ from ming_omni.model.talker import Talker, TalkerState
 from ming_omni.train.audio_vae.pieces import load as load_vae
 from ming_omni.train.parallel import World, start
 from ming_omni.train.recipe import ParallelSettings
-from ming_omni.train.senses.run import LOG, summary
 from ming_omni.train.senses.workers import Ahead, Feed
 from ming_omni.train.talker import looks, pieces, store
 from ming_omni.train.talker.learner import Learner, Moved, config_of, on_device
 from ming_omni.train.talker.rows import make_rows
 from ming_omni.train.talker.settings import Settings, read
+from ming_omni.train.timed import LOG, annealed, command, mark, summary
 
 RESERVE_SECONDS = 25.0
 """Left at the end of a call for saving, speaking and exporting."""
@@ -106,9 +104,8 @@ def rate_of(settings: Settings, seconds: float, step: int) -> float:
     is_late = seconds >= settings.learn_seconds
     span = settings.seconds - settings.learn_seconds if is_late else settings.learn_seconds
     gone = (seconds - settings.learn_seconds * is_late) / max(span, 1e-9)
-    warm = min(1.0, (step + 1) / max(1, settings.learn.warmup_steps))
     base = settings.distill.rate if is_late else settings.learn.rate
-    return base * warm * 0.5 * (1 + math.cos(math.pi * min(1.0, gone)))
+    return base * annealed(gone, step, settings.learn.warmup_steps)
 
 
 def step(bench: Bench, optimizer: torch.optim.Optimizer, batch: Moved) -> dict[str, Tensor]:
@@ -302,23 +299,9 @@ def rehearse(bench: Bench, ahead: Ahead) -> None:
     bench.world.agree(0)
 
 
-def mark(device: torch.device) -> Callable[[], None]:
-    """A function that waits until the device has done everything so far."""
-    if device.type != "cuda":
-        return lambda: None
-    event = torch.cuda.Event()
-    event.record()
-    return event.synchronize
-
-
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("recipe", help="a file, or the name of one beside this module")
-    parser.add_argument("--output", type=Path, required=True, help="the run's folder; called again, it goes on")
-    parser.add_argument("--pieces", type=Path, help="where what was trained is written in small files")
-    parser.add_argument("--for", type=float, default=1e9, dest="seconds", help="seconds of this call")
+    parser = command(__doc__)
     parser.add_argument("--start-from", type=Path, help="folder with the pieces of another machine's run")
-    parser.add_argument("--set", action="append", default=[], dest="sets", metavar="NAME=VALUE")
     given = parser.parse_args(arguments)
     settings = read(given.recipe, given.sets)
     print(json.dumps(train(settings, given.output, given.pieces, given.seconds, given.start_from)))

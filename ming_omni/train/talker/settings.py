@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ming_omni.train.recipe import build, find, tables
+from ming_omni.train.timed import read_settings
 
 RECIPES = Path(__file__).parent / "recipes"
 
@@ -93,7 +93,4 @@ class Settings:
 
 def read(recipe: Path | str, sets: list[str]) -> Settings:
     """recipe: a file, or the name of one beside this module."""
-    file = find(recipe, RECIPES)
-    settings = build(Settings, tables(file, sets))
-    settings.name = settings.name or file.stem
-    return settings
+    return read_settings(Settings, recipe, sets, RECIPES)
