@@ -11,9 +11,11 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import groupby
+from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers.initialization import no_init_weights
 
@@ -26,7 +28,7 @@ from ming_omni.checkpoint.shards import Entry
 from ming_omni.config import MingConfig
 from ming_omni.errors import InputError
 from ming_omni.model.audio_encoder import sinusoids
-from ming_omni.packed import Packed, adapter, collect
+from ming_omni.packed import Packed, adapter, collect, unpack
 
 DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
@@ -41,6 +43,15 @@ def empty(kind: type[nn.Module], config) -> nn.Module:
     """A model without storage: all its tensors on the meta device."""
     with torch.device("meta"), no_init_weights():
         return kind(config)
+
+
+def unfold(model: nn.Module, folder: Path, dtype: torch.dtype, assign: bool) -> None:
+    """Give a part of the model its folder's packed rows, unfolded; assign: it is empty, and takes their storage."""
+    rows = {name: tensor for file in shards.files(folder) for name, tensor in load_file(file).items()}
+    weights = {name: tensor.to(dtype) for name, tensor in unpack(rows)}
+    lacking, unknown = model.load_state_dict(weights, strict=False, assign=assign)
+    if lacking or unknown:
+        raise InputError(f"{folder}: {[*lacking, *unknown][0]} is {'missing' if lacking else 'unknown'}")
 
 
 def fill(

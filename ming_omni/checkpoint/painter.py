@@ -8,7 +8,6 @@ from pathlib import Path
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, Qwen2Config, T5Config
 from transformers.initialization import no_init_weights
@@ -20,7 +19,6 @@ from ming_omni.errors import InputError
 from ming_omni.model.dit import position_table
 from ming_omni.model.glyphs import GlyphEncoder
 from ming_omni.model.painter import Painter
-from ming_omni.packed import unpack
 
 # Published names on the left, ours on the right. `*` is a number, carried over in order; `.@` stands for `.weight` and
 # `.bias`; `[n]` says that the tensor is part n of a larger one, joined along the first axis.
@@ -164,10 +162,7 @@ def load_ours(folder: Path, device: torch.device | str = "cpu", dtype: torch.dty
     if not fills.is_packed(shards.tensors(folder)):
         return Painter.from_pretrained(folder, dtype=dtype).to(device).eval()
     painter = empty(Painter, PainterConfig.from_pretrained(folder), device, dtype)
-    packed = {name: tensor for file in shards.files(folder) for name, tensor in load_file(file).items()}
-    lacking, unknown = painter.load_state_dict(dict(unpack(packed)), strict=False)
-    if lacking or unknown:
-        raise InputError(f"{folder}: {[*lacking, *unknown][0]} is {'missing' if lacking else 'unknown'}")
+    fills.unfold(painter, folder, dtype, assign=False)
     return painter.eval()
 
 

@@ -12,14 +12,12 @@ from typing import Any, NamedTuple
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file
 from torch import Tensor
 
 from ming_omni.checkpoint import detect, fill, shards
 from ming_omni.config import AudioVAEConfig, BackboneConfig, LatentTransformerConfig, TalkerConfig
 from ming_omni.errors import InputError
 from ming_omni.model.talker import Talker
-from ming_omni.packed import unpack
 from ming_omni.speak.compatible import PublishedTalker
 from ming_omni.speak.speaker import Speaker, tiny_speaker
 from ming_omni.speech import reading
@@ -121,11 +119,7 @@ def _load_packed(folder: Path, dtype: torch.dtype | None) -> PublishedTalker | N
     if not fill.is_packed(shards.tensors(folder)):
         return None
     talker = fill.empty(PublishedTalker, TalkerConfig.from_pretrained(folder))
-    stored = {name: tensor for file in shards.files(folder) for name, tensor in load_file(file).items()}
-    weights = {name: tensor.to(dtype or torch.float32) for name, tensor in unpack(stored)}
-    lacking, unknown = talker.load_state_dict(weights, strict=False, assign=True)
-    if lacking or unknown:
-        raise InputError(f"{folder}: {[*lacking, *unknown][0]} is {'missing' if lacking else 'unknown'}")
+    fill.unfold(talker, folder, dtype or torch.float32, assign=True)
     return talker
 
 

@@ -7,8 +7,9 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
-from torch import Tensor
+from torch import Tensor, nn
 
+from ming_omni.errors import InputError
 from ming_omni.packed import Packed, adapter, pack
 
 INDEX = "model.safetensors.index.json"
@@ -51,6 +52,16 @@ def file_of(name: str) -> str:
         return "experts"
     part = name.partition(".")[0]
     return BASE if part == "thinker" else part
+
+
+def check(part: str, model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Weights by name are exactly those of the model; part: what it is called."""
+    expected = {name: p.shape for name, p in model.named_parameters()}
+    for name in expected.keys() ^ weights.keys():
+        raise InputError(f"the {part} {'lacks' if name in expected else 'has no place for'} {name}")
+    for name, shape in expected.items():
+        if weights[name].shape != shape:
+            raise InputError(f"the {part}'s {name} is {tuple(weights[name].shape)}, not {tuple(shape)}")
 
 
 def stored(parameters: Mapping[str, Packed | Tensor]) -> dict[str, Tensor]:

@@ -13,9 +13,8 @@ import torch
 from torch import Tensor
 
 from ming_omni.config import PainterConfig, all_settings
-from ming_omni.errors import InputError
 from ming_omni.model.painter import Painter
-from ming_omni.nano.files import round_off, stored, write_json, write_weights
+from ming_omni.nano.files import check, round_off, stored, write_json, write_weights
 from ming_omni.packed import Packed
 
 QUERIES = "queries."
@@ -24,12 +23,7 @@ QUERIES = "queries."
 def ship_painter(config: PainterConfig, weights: dict[str, Tensor], output: Path) -> None:
     """Write into `output`, a model folder or a new one; weights by name, fp32, those of the autoencoder included."""
     with torch.device("meta"):
-        expected = {name: p.shape for name, p in Painter(config).named_parameters()}
-    for name in expected.keys() ^ weights.keys():
-        raise InputError(f"the painter {'lacks' if name in expected else 'has no place for'} {name}")
-    for name, shape in expected.items():
-        if weights[name].shape != shape:
-            raise InputError(f"the painter's {name} is {tuple(weights[name].shape)}, not {tuple(shape)}")
+        check("painter", Painter(config), weights)
     folder = output / "painter"
     folder.mkdir(parents=True, exist_ok=True)
     write_weights(folder, {"model": stored({name: _rounded(name, value) for name, value in weights.items()})})

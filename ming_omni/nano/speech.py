@@ -18,7 +18,7 @@ from torch import Tensor
 from ming_omni.config import TalkerConfig, all_settings
 from ming_omni.errors import InputError
 from ming_omni.model.talker import Talker
-from ming_omni.nano.files import round_off, stored, write_json, write_weights
+from ming_omni.nano.files import check, round_off, stored, write_json, write_weights
 from ming_omni.speech.reading import WORDS_FILE, Reader, read_words
 from ming_omni.speech.voices import SUFFIX, Voice
 
@@ -36,9 +36,7 @@ def ship_talker(
     voices   what `ming data voices` made
     """
     with torch.device("meta"):
-        expected = {name: p.shape for name, p in Talker(config).named_parameters()}
-    for name in expected.keys() ^ weights.keys():
-        raise InputError(f"the talker {'lacks' if name in expected else 'has no place for'} {name}")
+        check("talker", Talker(config), weights)
     talker = output / "talker"
     talker.mkdir(parents=True, exist_ok=True)
     if voices is not None:
