@@ -130,6 +130,21 @@ def test_shards_that_come_later_are_heard_too_as_far_as_there_is_room(folder):
     assert store.regions["speech"].filled == store.regions["speech"].room == 36 * RATE
 
 
+def test_parts_that_a_teacher_spoke_are_heard_without_decoding(folder):
+    lines = [
+        {"split": split, "language": "en", "text": "one", "start": i * RATE, "length": RATE}
+        for i, split in enumerate(("train", "dev"))
+    ]
+    np.save(folder / "part-00000.npy", np.repeat(np.array([16384, 8192], np.int16), RATE))
+    (folder / "part-00000.json").write_text(json.dumps(lines))
+    where = f'sounds.folders={{speech="{folder}"}}'
+    settings = small(folder, where, "sounds.quietest_db=0.0", "sounds.loudest_db=0.0", "sounds.rows={speech=64}")
+    store = Store(settings, folder / "cache", CPU)
+    store.wait()
+    assert {round(float(value), 2) for value in store.rows(2 * RATE).unique()} == {0.1, 0.3, 0.5}
+    assert sorted(clip.samples[0] for clip in store.dev)[-1] == 8192
+
+
 def test_louder_rows_do_not_clip(folder):
     settings = small(folder, "sounds.quietest_db=30.0", "sounds.loudest_db=30.0")
     store = Store(settings, folder / "cache", CPU)

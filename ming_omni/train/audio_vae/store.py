@@ -1,6 +1,7 @@
 """Folders of shards that may still grow -> rows (B, n) of sound on the device, and clips to look at.
 
-All samples lie on the device as 16 bits, each folder in a region of its own; a batch is one reading from random places.
+A folder may as well hold parts of the talker's store (`talker.speak`), which nothing has compressed. All samples lie on
+the device as 16 bits, each folder in a region of its own; a batch is one reading from random places.
 """
 
 from __future__ import annotations
@@ -60,7 +61,8 @@ class Store:
         self._append(MADE, tunes)
         self.dev: list[DevClip] = []
         self.counts: Counter[str] = Counter()
-        self.waiting: dict[Path, tuple[str, Future | None]] = {}
+        self.waiting: dict[Path, tuple[str, Path, Future | None]] = {}
+        """Shards and parts to take in: of which folder, where their samples and lines lie, and when."""
         self.known: set[Path] = set()
         cache.mkdir(parents=True, exist_ok=True)
         self.pool = None
@@ -97,13 +99,18 @@ class Store:
             for shard in sorted(Path(folder).rglob("*.tar")):
                 if shard not in self.known:
                     self.known.add(shard)
-                    self.waiting[shard] = name, self._begin(shard, place(shard, self.cache))
-        ready = [shard for shard, (_, future) in self.waiting.items() if future is None or future.done()]
-        for shard in ready:
-            name, future = self.waiting.pop(shard)
+                    path = place(shard, self.cache)
+                    self.waiting[shard] = name, path, self._begin(shard, path)
+            for part in sorted(Path(folder).glob("part-*.json")):
+                if part not in self.known:
+                    self.known.add(part)
+                    self.waiting[part] = name, part, None
+        ready = [found for found, (_, _, future) in self.waiting.items() if future is None or future.done()]
+        for found in ready:
+            name, path, future = self.waiting.pop(found)
             if future is not None:
                 future.result()
-            self._take(name, place(shard, self.cache))
+            self._take(name, path)
         if ready:
             self._aim()
 
@@ -122,7 +129,8 @@ class Store:
     def _take(self, name: str, path: Path) -> None:
         samples = np.load(path.with_suffix(".npy"), mmap_mode="r")
         for about in lines(path, "dev"):
-            group = about["kind"] if about["kind"].startswith("real") else about["language"]
+            kind = about.get("kind", "")
+            group = kind if kind.startswith("real") else about["language"]
             if self.counts[group] < self.settings.look_clips:
                 self.counts[group] += 1
                 clip = samples[about["start"] : about["start"] + about["length"]]
