@@ -356,6 +356,11 @@ class TalkerConfig(PreTrainedConfig):
     max_patches: int = 1000
     max_positions: int = 2048
     """Text tokens, prompt vectors and patches of one sentence together stay below this."""
+    sentence_seconds: float | None = None
+    """Of speech, the longest that was learned from: a longer sentence is said in several breaths, and none may take a
+    time that its text does not explain; None: any."""
+    voice_seconds: float | None = None
+    """Of a voice, the most that was learned with; a longer one is cut; None: any."""
     default_voices: dict[str, str] | None = None
     """Who speaks where no voice is asked for, by the sentence's language: zh or en; None: the talker's own."""
     numerics: Literal["native", "reference"] = "native"

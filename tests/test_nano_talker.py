@@ -13,7 +13,7 @@ from ming_omni.errors import InputError
 from ming_omni.ming import Ming
 from ming_omni.model.audio_vae import AudioVAE
 from ming_omni.model.talker import Talker
-from ming_omni.nano.speech import ship_talker
+from ming_omni.nano.speech import SENTENCE_SECONDS, VOICE_SECONDS, ship_talker
 from ming_omni.speak.compatible import PublishedTalker
 from ming_omni.speech.reading import Reader, write_words
 from ming_omni.speech.voices import Voice
@@ -89,6 +89,21 @@ def test_a_transcript_is_read_as_it_is_spoken(folder):
     ids = speaker._utterance("One.", voice, torch.Generator()).ids.tolist()
     reader = speaker.tokenizer
     assert ids == [i for text in ("Hello, three things.", "One.") for i in reader(text)["input_ids"]] + [0]
+
+
+def test_ming_says_a_long_sentence_in_breaths_of_what_nano_has_learned_from(folder):
+    ming = Ming.load(folder)
+    entered, enter = [], ming.speaker.loop.speak
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ming.speaker.loop, "speak", lambda utterance: (entered.append(utterance), enter(utterance))[1])
+        chunks = quietly(lambda: list(ming.speak("Hello one thing " * 12 + "and hello.", seed=1, stream=True)))
+    config = ming.speaker.talker.config
+    assert (config.sentence_seconds, config.voice_seconds) == (SENTENCE_SECONDS, VOICE_SECONDS)
+    # The prompt of four seconds stands before each half, which ends as a sentence does.
+    reader, patches = ming.speaker.tokenizer, round(4.0 / config.patch_seconds)
+    assert [utterance.ids.tolist()[-2:] for utterance in entered] == [[*reader.ids(["."]), 0]] * 2
+    assert all(len(utterance.prompt) == pytest.approx(patches, abs=2) for utterance in entered)
+    assert sum(map(len, chunks)) > 2 * 8 * config.patch_seconds * 16_000
 
 
 def test_a_shipped_talker_saves_and_loads_as_a_plain_one(folder, tmp_path):

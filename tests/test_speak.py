@@ -195,6 +195,64 @@ def test_a_runaway_sentence_lasts_a_few_times_as_long_as_it_should():
         assert 3.0 < speaker.speak("Hi.", seed=1).seconds < 4.5
 
 
+def held(stop: float, **config) -> Speaker:
+    """Of a talker that says how long its sentences were, as nano does."""
+    return Speaker(talker(stop, sentence_seconds=2.0, steps=1, **config), character_tokenizer())
+
+
+def test_a_talker_of_short_sentences_says_a_long_one_in_breaths_each_with_its_end():
+    speaker, texts = held(9.0), []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(speaker, "_patches", lambda text: (texts.append(text), (1, 1))[1])
+        chunks = list(speaker.speak("I came home late and then we all saw it, my friends.", seed=1, stream=True))
+    assert texts == ["I came home late.", "and then we all saw it,", "my friends."]
+    pause = int(0.15 * 16_000)
+    assert sum(map(len, chunks)) == 3 * 4 * 320 + 2 * pause
+
+
+@pytest.mark.parametrize("is_stream", [False, True])
+def test_a_held_sentence_is_neither_cut_off_at_once_nor_runs_far(is_stream):
+    def seconds(stop: float) -> float:
+        sound = held(stop).speak("Some twenty letters.", seed=1, stream=is_stream)
+        return sum(map(len, sound)) / 16_000 if is_stream else sound.seconds
+
+    # Twenty letters take a slow speaker 1.4 s: a third of that, in whole patches of 80 ms, and twice that and one more.
+    assert seconds(9.0) == pytest.approx(5 * 0.08)
+    with pytest.warns(UserWarning, match="found no end"):
+        assert seconds(-9.0) == pytest.approx(47 * 0.08)
+
+
+@pytest.mark.parametrize(("options", "tries"), [({}, 2), ({"stream": True}, 1)])
+def test_a_runaway_is_said_again_where_nobody_hears_it_yet(options, tries):
+    speaker, noises = held(-9.0), []
+    start = speaker._utterance
+
+    def count(text, voice, noise):
+        noises.append(noise.get_state())
+        return start(text, voice, noise)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.warns(UserWarning, match="found no end"):
+        patch.setattr(speaker, "_utterance", count)
+        said = speaker.speak("Hi.", seed=1, **options)
+        chunks = list(said) if options else [said.samples]
+    assert len(noises) == tries == len({str(noise.tolist()) for noise in noises})
+    assert sum(map(len, chunks)) == 17 * 4 * 320  # one of them only: 2 x 0.21 s + 1 s
+
+
+def test_any_other_talker_says_a_runaway_once():
+    speaker = Speaker(talker(-9.0, steps=1), character_tokenizer())
+    with pytest.warns(UserWarning, match="found no end") as told:
+        speaker.speak("Hi.", seed=1)
+    assert len(told) == 1
+
+
+def test_a_long_voice_is_cut_for_a_talker_that_has_learned_with_short_ones():
+    voice = Voice.clone("eve", speech(6.0), "She says all this.", consent=CONSENT)
+    whole, short = (held(9.0, voice_seconds=limit)._utterance("Hi.", voice, generator(1)) for limit in (None, 4.0))
+    assert 37 <= len(short.prompt) <= 50 < len(whole.prompt)
+    assert len(whole.ids) - len(short.ids) == len("She says all this.")
+
+
 def test_positions_are_a_limit_too():
     model = talker(-9.0, max_positions=12)
     with pytest.warns(UserWarning, match="found no end"):

@@ -150,3 +150,13 @@ def test_a_name_cannot_leave_the_shelf(tmp_path, name):
         clone(speech(), name)
     with pytest.raises(InputError, match="there is no voice"):
         Shelf(tmp_path).get(name)
+
+
+def test_a_voice_within_a_limit_ends_at_its_softest_moment_and_has_no_transcript():
+    samples = speech(8.0)
+    samples[80_000:80_640] = 0  # from 5.00 s to 5.04 s nobody speaks
+    voice = Voice("ada", samples, "Much is said.", "she agreed")
+    short = voice.within(6.0)
+    assert short.seconds == pytest.approx(5.02) and short.transcript is None and short.digest != voice.digest
+    assert torch.equal(short.samples, samples[: len(short.samples)])
+    assert voice.within(None) is voice.within(8.0) is voice

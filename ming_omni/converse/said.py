@@ -10,10 +10,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from ming_omni.speech.plain import has_chinese
+from ming_omni.speech.breaths import seconds_of
 
-SECONDS_PER_LETTER, SECONDS_PER_CHINESE = 0.07, 0.22
-"""Usual speech, until an answer shows its own pace."""
 MILLISECOND = 0.001
 """Clients count in whole ones."""
 _WORD = re.compile(r"[\u3400-\u9fff]|(?:(?![\u3400-\u9fff])[\w'’-])+")
@@ -84,8 +82,7 @@ class Said:
         text = self.text[sentence.start : sentence.stop]
         if whole:
             return len(text) * sum(s.seconds for s in whole) / sum(s.stop - s.start for s in whole)
-        num_chinese = sum(map(has_chinese, text))
-        return num_chinese * SECONDS_PER_CHINESE + (len(text) - num_chinese) * SECONDS_PER_LETTER
+        return seconds_of(text)
 
     def _word_end(self, start: int, stop: int) -> int:
         """The end of the last whole word in [start, stop)."""

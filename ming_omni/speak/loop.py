@@ -22,9 +22,18 @@ from ming_omni.speak.steps import Steps, make
 class Utterance:
     """One sentence: what to say, in which voice, with which noise, and what has been said so far."""
 
-    def __init__(self, ids: Tensor, prompt: Tensor | None, generator: torch.Generator, max_patches: int):
-        """ids (T,) text, prompt (n, p, Z) patches of the voice, max_patches  where a runaway ends"""
-        self.ids, self.prompt, self.generator, self.max_patches = ids, prompt, generator, max_patches
+    def __init__(
+        self, ids: Tensor, prompt: Tensor | None, generator: torch.Generator, max_patches: int, min_patches: int = 1
+    ):
+        """ids (T,) text, prompt (n, p, Z) patches of the voice
+
+        max_patches  where a runaway ends
+        min_patches  before which the stop head is not heard
+        """
+        self.ids, self.prompt, self.generator = ids, prompt, generator
+        self.max_patches, self.min_patches = max_patches, min_patches
+        self.found_end = False
+        """By the stop head."""
         self.slot: int | None = None
         self.length = len(ids) + (0 if prompt is None else len(prompt))
         self.num_patches = 0
@@ -125,11 +134,12 @@ class Loop:
             utterance.num_patches += 1
             utterance.length += 1
             is_over = utterance.num_patches >= utterance.max_patches
-            wants_stop = stops[i] > 0.5 and utterance.num_patches >= config.min_patches
-            is_last = wants_stop or is_over
+            may_stop = utterance.num_patches >= max(config.min_patches, utterance.min_patches)
+            utterance.found_end = stops[i] > 0.5 and may_stop
+            is_last = utterance.found_end or is_over
             utterance.put(torch.cat([samples[i], rest[i]]) if is_last else samples[i], vae.trim)
             if is_last:
-                if not wants_stop:
+                if not utterance.found_end:
                     seconds = utterance.num_patches * config.patch_seconds
                     warnings.warn(f"a sentence found no end and was stopped after {seconds:.1f} seconds", stacklevel=2)
                 utterance.is_done = True

@@ -19,6 +19,7 @@ from ming_omni.speak.loop import Loop, Utterance
 from ming_omni.speak.output import Sound
 from ming_omni.speech import normalize
 from ming_omni.speech.alphabet import END
+from ming_omni.speech.breaths import breaths, seconds_of
 from ming_omni.speech.plain import has_chinese
 from ming_omni.speech.sentences import sentences
 from ming_omni.speech.voices import SAMPLE_RATE_HZ, Shelf, Voice
@@ -28,8 +29,11 @@ MAX_CHARACTERS = 20_000
 PAUSE_SECONDS = 0.15
 FADE_SECONDS = 0.005
 KEPT_PROMPTS = 64
-# A sentence that takes longer than this has run away: three times as long as slow speech.
-SPARE_SECONDS, SECONDS_PER_LETTER, SECONDS_PER_CHINESE = 3.0, 0.2, 0.6
+# A sentence that takes longer than this has run away: three times as long as slow speech, and some seconds.
+RUNAWAY, SPARE_SECONDS = 3.0, 3.0
+# A talker that says how long its sentences were is held to its texts more closely: none takes less than a third of slow
+# speech, whatever the stop head says, nor more than this.
+HELD_RUNAWAY, HELD_SPARE_SECONDS, HELD_SHARE = 2.0, 1.0, 1 / 3
 
 
 class NothingToSay(InputError):
@@ -77,7 +81,7 @@ class Speaker:
         seed    the same seed gives the same speech, alone or among others
         """
         rate_hz = self.sample_rate_hz if sample_rate_hz is None else sample_rate_hz
-        chunks = self._stream(text, voice, speed, seed, rate_hz)
+        chunks = self._stream(text, voice, speed, seed, rate_hz, is_heard_at_once=stream)
         if stream:
             return chunks
         if isinstance(text, str) and len(text) > MAX_CHARACTERS:
@@ -111,7 +115,9 @@ class Speaker:
         self.shelf.add(voice, replace=replace)
         return voice
 
-    def _stream(self, text, voice, speed: float, seed: int | None, sample_rate_hz: int) -> Iterator[np.ndarray]:
+    def _stream(
+        self, text, voice, speed: float, seed: int | None, sample_rate_hz: int, is_heard_at_once: bool
+    ) -> Iterator[np.ndarray]:
         """Everything that can be wrong is checked before the first chunk is asked for."""
         if isinstance(text, bytes) or not isinstance(text, Iterable):
             raise InputError(f"a text is a string, or pieces of one, not {type(text).__name__}")
@@ -124,7 +130,7 @@ class Speaker:
             if first is None:
                 raise NothingToSay
             spoken = itertools.chain([first], spoken)
-        chunks = self._sentences(spoken, voice, generator(seed))
+        chunks = self._sentences(spoken, voice, generator(seed), is_heard_at_once)
         chunks = output.change_speed(chunks, speed, self.sample_rate_hz)
         return output.resample(chunks, self.sample_rate_hz, sample_rate_hz)
 
@@ -136,36 +142,57 @@ class Speaker:
             if said := normalize.spoken(sentence, is_chinese):
                 yield ended(said)
 
-    def _sentences(self, spoken: Iterable[str], voice: Voice | None, noise: torch.Generator) -> Iterator[np.ndarray]:
-        """Each sentence with soft edges, and a pause between two."""
+    def _sentences(
+        self, spoken: Iterable[str], voice: Voice | None, noise: torch.Generator, is_heard_at_once: bool
+    ) -> Iterator[np.ndarray]:
+        """Each sentence, or breath of one, with soft edges, and a pause between two."""
         pause = np.zeros(int(PAUSE_SECONDS * self.sample_rate_hz), np.float32)
         fade = int(FADE_SECONDS * self.sample_rate_hz)
         num_said = 0
         for sentence in spoken:
-            if num_said:
-                yield pause
-            num_said += 1
-            with closing(self.loop.speak(self._utterance(sentence, voice, noise))) as pieces:
-                for chunk in output.fade_edges((piece.float().numpy() for piece in pieces), fade):
-                    yield output.soften(chunk)
+            speaking = voice or self._default_voice(sentence)
+            for breath in breaths(sentence, self.talker.config.sentence_seconds):
+                if num_said:
+                    yield pause
+                num_said += 1
+                with closing(self._said(ended(breath), speaking, noise, is_heard_at_once)) as pieces:
+                    for chunk in output.fade_edges((piece.float().numpy() for piece in pieces), fade):
+                        yield output.soften(chunk)
         if not num_said:
             raise NothingToSay
 
-    def _utterance(self, sentence: str, voice: Voice | None, noise: torch.Generator) -> Utterance:
-        voice = voice or self._default_voice(sentence)
+    def _said(self, text: str, voice: Voice | None, noise: torch.Generator, is_heard_at_once: bool) -> Iterator[Tensor]:
+        """Samples (n,) of one breath. Where nobody hears it yet, one that ran away is said again, with other noise."""
+        utterance = self._utterance(text, voice, noise)
+        with closing(self.loop.speak(utterance)) as pieces:
+            if is_heard_at_once or self.talker.config.sentence_seconds is None:
+                yield from pieces
+                return
+            samples = list(pieces)
+        if not utterance.found_end:
+            samples = self.loop.speak(self._utterance(text, voice, noise))
+        yield from samples
+
+    def _utterance(self, text: str, voice: Voice | None, noise: torch.Generator) -> Utterance:
+        voice = voice and voice.within(self.talker.config.voice_seconds)
         prompt = self._prompt(voice) if voice else None
         transcript = normalize.spoken(voice.transcript) if voice and voice.transcript else ""
-        ids = text_ids(self.tokenizer, sentence, ended(transcript))
-        return Utterance(ids, prompt, noise, self._max_patches(sentence))
+        ids = text_ids(self.tokenizer, text, ended(transcript))
+        fewest, most = self._patches(text)
+        return Utterance(ids, prompt, noise, most, fewest)
 
     def _default_voice(self, sentence: str) -> Voice | None:
         name = (self.talker.config.default_voices or {}).get("zh" if has_chinese(sentence) else "en")
         return self._voice(name) if name else None
 
-    def _max_patches(self, sentence: str) -> int:
-        num_chinese = sum(has_chinese(c) for c in sentence)
-        seconds = SPARE_SECONDS + SECONDS_PER_CHINESE * num_chinese + SECONDS_PER_LETTER * (len(sentence) - num_chinese)
-        return max(self.talker.config.min_patches, int(seconds / self.talker.config.patch_seconds))
+    def _patches(self, text: str) -> tuple[int, int]:
+        """How many a text may take, at least and at most."""
+        config, seconds = self.talker.config, seconds_of(text)
+        if config.sentence_seconds is None:
+            least, most = 0.0, RUNAWAY * seconds + SPARE_SECONDS
+        else:
+            least, most = HELD_SHARE * seconds, HELD_RUNAWAY * seconds + HELD_SPARE_SECONDS
+        return int(least / config.patch_seconds), max(config.min_patches, int(most / config.patch_seconds))
 
     @torch.inference_mode()
     def _prompt(self, voice: Voice) -> Tensor:

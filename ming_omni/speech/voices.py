@@ -11,7 +11,7 @@ import os
 import re
 import tempfile
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -68,6 +68,16 @@ class Voice:
     @property
     def seconds(self) -> float:
         return len(self.samples) / SAMPLE_RATE_HZ
+
+    def within(self, seconds: float | None) -> Voice:
+        """Itself, or as much as fits, up to the softest moment of the last quarter. The transcript, of which nobody
+        knows where it would end, is dropped then. None: all of it."""
+        if seconds is None or self.seconds <= seconds:
+            return self
+        limit = int(seconds * SAMPLE_RATE_HZ) // FRAME
+        loudness = self.samples[: limit * FRAME].view(-1, FRAME).square().mean(1)
+        end = limit * 3 // 4 + int(loudness[limit * 3 // 4 :].argmin()) + 1
+        return replace(self, samples=self.samples[: end * FRAME], transcript=None)
 
     def save(self, path: Path) -> None:
         """Write the file whole or not at all."""
