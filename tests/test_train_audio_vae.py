@@ -110,6 +110,15 @@ def test_another_machine_goes_on_from_the_pieces(folder, monkeypatch):
         assert all(torch.equal(a, b) for a, b in zip(own.parameters(), vae.parameters(), strict=True))
 
 
+def test_a_call_that_is_the_last_takes_all_it_has_and_ends_annealed(folder, monkeypatch):
+    monkeypatch.setattr(run, "RESERVE_SECONDS", 0.0)
+    settings = small(folder, "seconds=0", "learn.critics_from=2.0", "log_every=1")
+    facts = run.train(settings, folder / "run", None, 4.0)
+    assert facts["is_over"] and 0.5 < facts["seconds"] < 4.0
+    rows = [row for row in map(json.loads, (folder / "run" / "log.jsonl").read_text().splitlines()) if "rate" in row]
+    assert rows[-1]["rate"] < 0.2 * max(row["rate"] for row in rows)
+
+
 def test_rows_hold_what_is_for_training_and_never_what_is_looked_at(folder):
     settings = small(folder, "sounds.quietest_db=0.0", "sounds.loudest_db=0.0", "sounds.rows={speech=8}")
     store = Store(settings, folder / "cache", CPU)

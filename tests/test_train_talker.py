@@ -375,6 +375,18 @@ def test_rates_end_at_zero_in_both_halves():
     assert run.rate_of(one, 100, 500) == 0
 
 
+def test_a_rehearsal_meets_every_shape_of_a_batch_and_changes_nothing(talker, table, kept, monkeypatch):
+    learner = learner_of(talker)
+    bench = run.Bench(learner.settings, run.World(), learner, kept, kept, [], None)
+    monkeypatch.setattr(run, "compile_blocks", lambda learner: None)  # compiling takes minutes
+    met, before = set(), [p.detach().clone() for p in learner.parameters()]
+    learner.talker.backbone.register_forward_pre_hook(lambda _, arguments: met.add(tuple(arguments[0].shape[:2])))
+    run.rehearse(bench)
+    wanted = [on_device(Rows(table, row_settings(shapes=[shape]), 0).batch(0), kept) for shape in SHAPES]
+    assert met == {(len(batch.ids), batch.ids.shape[1] + batch.patches.shape[1]) for batch in wanted}
+    assert all(torch.equal(a, b) and b.grad is None for a, b in zip(before, learner.parameters(), strict=True))
+
+
 # The command.
 
 
@@ -402,6 +414,14 @@ def test_the_command_learns_goes_on_and_leaves_pieces_that_speak(folder, tmp_pat
     spoken = Talker(config)
     missing, unknown = spoken.load_state_dict(weights, strict=False)
     assert not unknown and all(name.startswith("vae.") for name in missing)
+
+
+def test_a_call_that_is_the_last_takes_all_it_has_and_ends_annealed_in_few_steps(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(run, "RESERVE_SECONDS", 0.0)
+    facts = run.train(settings("seconds=0", f"store={folder}", "log_every=1"), tmp_path, None, 3.0)
+    assert facts["is_over"] and 0.5 < facts["seconds"] < 3.0
+    rows = [row for row in map(json.loads, (tmp_path / "log.jsonl").read_text().splitlines()) if "rate" in row]
+    assert "few_steps" in rows[-1] and rows[-1]["rate"] < 0.2 * max(row["rate"] for row in rows)
 
 
 def test_pieces_of_an_unfinished_run_go_on_on_another_machine(folder, talker, tmp_path):

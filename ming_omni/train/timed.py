@@ -16,6 +16,8 @@ from ming_omni.train.recipe import build, find, tables
 
 LOG = "log.jsonl"
 PIECE_BYTES = 15 << 20
+SLACK_SECONDS = 0.5
+"""A run that takes all of its call is over before the call is."""
 
 
 def read_settings(kind: type, recipe: Path | str, sets: list[str], recipes: Path) -> Any:

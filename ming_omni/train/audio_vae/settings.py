@@ -71,7 +71,8 @@ class Settings:
     model: str = "nano"
     """nano or tiny."""
     seconds: float = 1200.0
-    """Of training, over all calls; the learning rate has reached zero when they are over."""
+    """Of training, over all calls; the learning rate has reached zero when they are over. 0: this call is the last, and
+    what it has left when all is ready is taken."""
     frames: int = 1024
     """Latents of a row, some clips long: a decoder that had only seen short rows could not speak long sentences."""
     windows: list[int] = field(default_factory=lambda: [64, 128, 256, 512, 1024, 2048])

@@ -69,7 +69,8 @@ class Settings:
     vae: str = ""
     """The folder with audio_vae.safetensors and .json; empty: an untrained one, as a test does."""
     seconds: float = 1000.0
-    """Of training, over all calls; the learning rate has reached zero when they are over."""
+    """Of training, over all calls; the learning rate has reached zero when they are over. 0: this call is the last, and
+    what it has left when all is ready is taken."""
     seed: int = 0
     device: str = "cuda"
     compile: bool = False
