@@ -231,10 +231,11 @@ def test_a_runaway_is_said_again_where_nobody_hears_it_yet(options, tries):
         noises.append(noise.get_state())
         return start(text, voice, noise)
 
-    with pytest.MonkeyPatch.context() as patch, pytest.warns(UserWarning, match="found no end"):
+    with pytest.MonkeyPatch.context() as patch, pytest.warns(UserWarning, match="found no end") as told:
         patch.setattr(speaker, "_utterance", count)
         said = speaker.speak("Hi.", seed=1, **options)
         chunks = list(said) if options else [said.samples]
+    assert len(told) == 1
     assert len(noises) == tries == len({str(noise.tolist()) for noise in noises})
     assert sum(map(len, chunks)) == 17 * 4 * 320  # one of them only: 2 x 0.21 s + 1 s
 
