@@ -119,6 +119,17 @@ def test_a_call_that_is_the_last_takes_all_it_has_and_ends_annealed(folder, monk
     assert rows[-1]["rate"] < 0.2 * max(row["rate"] for row in rows)
 
 
+def test_a_decoder_learns_on_while_the_latents_stay_as_they_are(folder, monkeypatch):
+    monkeypatch.setattr(run, "RESERVE_SECONDS", 0.0)
+    run.train(small(folder, "seconds=0.6"), folder / "run", folder / "pieces", 100.0)
+    on = small(folder, "seconds=1.2", "learn.encoder=false")
+    run.train(on, folder / "on", folder / "more", 100.0, folder / "pieces")
+    (first, _), (second, _) = pieces.load(folder / "pieces"), pieces.load(folder / "more")
+    samples = 0.1 * torch.randn(1, 3200)
+    assert torch.equal(first.encode(samples).mean, second.encode(samples).mean)
+    assert not torch.equal(first.decoder.spectrum.weight, second.decoder.spectrum.weight)
+
+
 def test_rows_hold_what_is_for_training_and_never_what_is_looked_at(folder):
     settings = small(folder, "sounds.quietest_db=0.0", "sounds.loudest_db=0.0", "sounds.rows={speech=8}")
     store = Store(settings, folder / "cache", CPU)

@@ -28,6 +28,7 @@ class Learner(nn.Module):
         self.settings = settings
         self.vae = AudioVAE(MODELS[settings.model]())
         begin(self.vae)
+        self.vae.encoder.requires_grad_(settings.learn.encoder)
         self.mean = deepcopy(self.vae).requires_grad_(False).eval()
         self.critics = Critics(settings.critics)
         self.distance = MelDistance(settings.windows, self.vae.config.sample_rate_hz)

@@ -163,9 +163,12 @@ def train(
         states.save(output, learner, optimizers, facts)
         heard = looked() if store.dev else []
         if pieces is not None:
-            batches = [store.rows(length) for _ in range(STATISTICS_BATCHES)]
             told = {"facts": facts, "settings": asdict(settings)}
-            statistics = latent_statistics(learner.mean, batches)
+            if settings.learn.encoder:
+                statistics = latent_statistics(learner.mean, [store.rows(length) for _ in range(STATISTICS_BATCHES)])
+            else:  # the latents are scaled already
+                size = learner.vae.config.latent_dim
+                statistics = torch.zeros(size, device=device), torch.ones(size, device=device)
             states.export(pieces, learner.mean, statistics, told, spread(heard, settings.heard_clips))
     finally:
         store.close()

@@ -32,6 +32,8 @@ class SoundSettings:
 
 @dataclass
 class LearnSettings:
+    encoder: bool = True
+    """False: it stays as it is, and with it the latents, which a talker may have learned to speak already."""
     vae: float = 6e-4
     critics: float = 3e-4
     weight_decay: float = 0.01
