@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import math
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import safe_open
 from torch import Tensor
 from torch.nn import functional as F
 
+from ming_omni.data.artists import MORE_STYLES, unit
 from ming_omni.data.lettering import CHINESE_FONTS, font_split
 from ming_omni.data.splits import split_of
 from ming_omni.errors import InputError
@@ -50,6 +54,8 @@ class Bank:
             photos = file.get_tensor("photos")
             glyphs = [file.get_tensor(f"glyphs.{i}") for i in range(len(about["fonts"]))]
             advances = [file.get_tensor(f"advances.{i}") for i in range(len(about["fonts"]))]
+        if places.dim() == 1:  # packed; banks of the first weeks were not
+            places = unpacked(places, len(about["sprites"]))
         self.device = torch.device(device)
         self.keys: list[tuple[str, str]] = [tuple(key) for key in about["sprites"]]
         self.concepts: dict[str, dict] = about["concepts"]
@@ -66,6 +72,18 @@ class Bank:
 
     def chinese(self, concept: str) -> str:
         return self.concepts[concept]["chinese"]
+
+
+def packed(places: Tensor) -> Tensor:
+    """(N, S, S) bytes -> (n,) bytes; flat colours shrink to a sixth."""
+    return torch.from_numpy(np.frombuffer(zlib.compress(places.numpy().tobytes(), 9), np.uint8).copy())
+
+
+def unpacked(stream: Tensor, count: int) -> Tensor:
+    """(n,) bytes -> (count, S, S)"""
+    places = torch.from_numpy(np.frombuffer(zlib.decompress(stream.numpy().tobytes()), np.uint8).copy())
+    side = math.isqrt(len(places) // count)
+    return places.view(count, side, side)
 
 
 def _expand(places: Tensor, palettes: Tensor) -> Tensor:
@@ -120,10 +138,11 @@ def stock(bank: Bank, split: str = "train", styles: Iterable[str] | None = None)
     """Everything of `split` in the given styles; by default the styles that the split's models know.
 
     Test scenes hold drawings training never saw, of the known styles and of those that nobody trains on.
+    Further artists are for training alone: scores stay comparable whoever joins them.
     Shapes have no artist: they are the same everywhere, and only their colours vary.
     """
     if styles is None:
-        styles = PAINTER_STYLES + JUDGE_STYLES + (TEST_STYLES if split == "test" else ())
+        styles = PAINTER_STYLES + JUDGE_STYLES + {"train": MORE_STYLES, "test": TEST_STYLES}.get(split, ())
     chosen = Stock(bank, split, tuple(styles))
     for index, (concept, style) in enumerate(bank.keys):
         if style == "shape" or (style in chosen.styles and sprite_split(concept, style) == split):
@@ -139,4 +158,4 @@ def stock(bank: Bank, split: str = "train", styles: Iterable[str] | None = None)
 
 def sprite_split(concept: str, style: str) -> str:
     """One drawing's side; a style of the test has all its drawings there."""
-    return "test" if style in TEST_STYLES else split_of("sprite", f"{concept}/{style}")
+    return "test" if style in TEST_STYLES else split_of("sprite", unit(concept, style))

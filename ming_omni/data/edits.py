@@ -92,7 +92,7 @@ def move(generator: np.random.Generator, stock: Stock, is_chinese: bool) -> Exam
 def restyle(generator: np.random.Generator, stock: Stock, is_chinese: bool) -> Example:
     """The same thing by another artist."""
     by_style = {
-        name: sorted({stock.bank.keys[i][1] for i in indexes})
+        name: sorted({stock.bank.keys[i][1] for i in indexes} & STYLE_NAMES.keys())
         for name, indexes in stock.sprites.items()
         if name not in SHAPES
     }

@@ -23,8 +23,9 @@ from pathlib import Path
 from ming_omni.errors import InputError
 
 FREE = {
-    "Apache-2.0", "MIT", "BSD-3-Clause", "CC0-1.0", "CC-BY-2.0", "CC-BY-4.0", "CC-BY-SA-3.0", "CC-BY-SA-4.0", "OFL-1.1",
-    "Unlicense", "Bitstream-Vera", "MIT-Festival", "WordNet-3.0", "public-domain",
+    "Apache-2.0", "MIT", "BSD-3-Clause", "CC0-1.0", "CC-BY-2.0", "CC-BY-3.0", "CC-BY-4.0", "CC-BY-SA-3.0",
+    "CC-BY-SA-4.0", "OFL-1.1", "Unlicense", "Bitstream-Vera", "free-for-any-use", "MIT-Festival", "WordNet-3.0",
+    "public-domain",
 }  # fmt: skip
 """Licences that shipped weights may be trained under. A tool, such as espeak-ng, may have another."""
 
@@ -90,6 +91,61 @@ STREAMLINE = _npm(
     "CC-BY-4.0",
     "5dac87c876b322500989828c5823143e0100d78881627a2e4081a4b897cbfdbc",
 )
+NOTO_V1 = _npm(
+    "@iconify-json/noto-v1", "1.2.5", "Apache-2.0",
+    "2bf62c26c2c2884aa99e90aec942cdaee17a5921f05690694f4978ad4b017c37",
+)  # fmt: skip
+FLUENT_LINES = _npm(
+    "@iconify-json/fluent-emoji-high-contrast", "1.2.6", "MIT",
+    "0b92d48c90d2200bd499e3cdd09a127ca6a8c8ddefd34c35eb5a1e4994012ae0",
+)  # fmt: skip
+ICON_PARK = _npm(
+    "@iconify-json/icon-park", "1.2.4", "Apache-2.0",
+    "c1a25212a31602aca93c3fa6f6b3288e89b9d7811afc132dfd78506e9d586b6f",
+)  # fmt: skip
+GAME_ICONS = _npm(
+    "@iconify-json/game-icons", "1.2.4", "CC-BY-3.0",
+    "f5758efb34d91c4f50b941f355f16ee73938625e5996fabc25171288404460a4",
+)  # fmt: skip
+MATERIAL_DESIGN = _npm(
+    "@iconify-json/mdi", "1.2.3", "Apache-2.0",
+    "ddd817a7213f91de51147943915c0cda8c8b818a53c92b5c068cfa9883c6d7ac",
+)  # fmt: skip
+PHOSPHOR = _npm(
+    "@iconify-json/ph", "1.2.2", "MIT",
+    "e3a582a047d9829fc7e8842c660d8065e598d1b68bb58cb68e75a1f1e5a614cc",
+)  # fmt: skip
+TABLER = _npm(
+    "@iconify-json/tabler", "1.2.41", "MIT",
+    "3bf99af156d28d05568aff524a35ed1ba238df640a7835a5e02e1f8e439685f6",
+)  # fmt: skip
+FONT_AWESOME = _npm(
+    "@iconify-json/fa7-solid", "1.2.5", "CC-BY-4.0",
+    "2a5c09e0094306e42c357d5b9da1feb39b46cd16d5df6f3d1a89f3093e074d91",
+)  # fmt: skip
+HUGEICONS = _npm(
+    "@iconify-json/hugeicons", "1.2.35", "MIT",
+    "cca09de913319938961fa0613a8eb42952f76c3ee13a7c68ef411091590c5d8b",
+)  # fmt: skip
+MINGCUTE = _npm(
+    "@iconify-json/mingcute", "1.2.8", "Apache-2.0",
+    "fec65f4430ac70a968e0e7fc7741e7064ba91e6da992b905f75c9d70c717bd2c",
+)  # fmt: skip
+BOXICONS = _npm(
+    "@iconify-json/boxicons", "1.2.0", "MIT",
+    "4bcff3c121aad4eea8370652ca913994043bfbd0985bcf2cd3545c631bf3d67f",
+)  # fmt: skip
+LINE_AWESOME = _npm(
+    "@iconify-json/la", "1.2.1", "Apache-2.0",
+    "c35ad2a463fc30d3153a36dd614d4007a4f0ee7ea93705e035e1687d516d48c4",
+)  # fmt: skip
+TEMAKI = _npm(
+    "@iconify-json/temaki", "1.2.6", "CC0-1.0",
+    "24a874e1d81a7de9d56e534fdc56287cfe6e73488a24ef5c8982d4fd5f294d8d",
+)  # fmt: skip
+SYMBOLA = Package("debian", "fonts-symbola", "free-for-any-use")
+SCRATCH = Package("debian", "scratch", "CC-BY-SA-3.0")
+"""Its costumes; the program itself, GPL, is not used."""
 NAMES = _npm("emojibase-data", "17.0.0", "MIT", "d01d0e2ca4e22cb402679532155342c71e2e871f25c32223c013b8b166ebdf5a")
 CLIPART = Package("debian", "openclipart-png", "public-domain")
 PHOTOS = (

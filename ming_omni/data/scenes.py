@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ming_omni.data.artists import DYED_SHARE, DYED_STYLES
 from ming_omni.data.bank import Stock
 from ming_omni.data.concepts import TINTABLE
 from ming_omni.data.lettering import pick_word
@@ -179,10 +180,13 @@ def thing(
     generator: np.random.Generator, stock: Stock, concept: str, x: float, y: float, size: float, *,
     colour: str | None = None, background: str = "", style: str | None = None,
 ) -> Thing:  # fmt: skip
-    """A drawing of the concept at a place; a shape always has a colour, and never that of its background."""
+    """A drawing of the concept at a place; what has no colours of its own gets one, never that of its background."""
     drawings = [i for i in stock.sprites[concept] if style is None or stock.bank.keys[i][1] == style]
+    dyed = [i for i in drawings if stock.bank.keys[i][1] in DYED_STYLES]
+    if dyed and len(dyed) < len(drawings):
+        drawings = dyed if generator.random() < DYED_SHARE else [i for i in drawings if i not in dyed]
     sprite = pick(generator, drawings)
-    if colour is None and concept in SHAPES:
+    if colour is None and (concept in SHAPES or stock.bank.keys[sprite][1] in DYED_STYLES):
         colour = pick(generator, [c for c in COLOURS if c not in background.split()])
     return Thing(
         sprite, concept, stock.bank.keys[sprite][1], x, y, size, float(generator.uniform(-12, 12)),

@@ -14,7 +14,8 @@ from PIL import Image, ImageDraw, ImageFont
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ming_omni.data import packages
+from ming_omni.data import artists, packages
+from ming_omni.data.bank import packed
 from ming_omni.data.concepts import (
     CHINESE,
     CLIPART_OUT,
@@ -62,6 +63,10 @@ def build_bank(path: Path, cache: Path | None = None, styles: tuple[str, ...] | 
     """Write the bank and its manifest beside it; returns the manifest."""
     wanted = [
         *ICON_SETS.values(),
+        *artists.EMOJI.values(),
+        *artists.ICONS.values(),
+        packages.SYMBOLA,
+        packages.SCRATCH,
         packages.FLUENT_3D,
         packages.NAMES,
         packages.CLIPART,
@@ -78,8 +83,10 @@ def build_bank(path: Path, cache: Path | None = None, styles: tuple[str, ...] | 
     if packages.CLIPART in sources:
         drawings |= clipart(sources[packages.CLIPART], concepts)
     # A thing is only worth learning when several artists drew it.
-    artists = Counter(concept for concept, style in drawings if style not in FEW_DRAWINGS)
-    drawings = {key: image for key, image in drawings.items() if artists[key[0]] >= 4 or key[1] == "shape"}
+    drawn_by = Counter(concept for concept, style in drawings if style not in FEW_DRAWINGS)
+    drawings = {key: image for key, image in drawings.items() if drawn_by[key[0]] >= 4 or key[1] == "shape"}
+    known = {name: concepts[name] for name in sorted({concept for concept, _ in drawings} - SHAPES.keys())}
+    drawings |= further(sources, known)
     if styles:
         drawings = {key: image for key, image in drawings.items() if key[1] in (*styles, "shape")}
     concepts |= {name: {"chinese": chinese, "group": "shape"} for name, (chinese, _) in SHAPES.items()}
@@ -116,18 +123,20 @@ def read_concepts(folder: Path) -> dict[str, dict]:
     return found
 
 
-def icons(folder: Path, style: str, concepts: dict) -> dict[tuple[str, str], Image.Image]:
-    """One family's SVGs, rasterised: (concept, style) -> picture."""
+def icons(folder: Path, style: str, concepts: dict, newer: Path | None = None) -> dict[tuple[str, str], Image.Image]:
+    """One family's SVGs, rasterised: (concept, style) -> picture. `newer` has the codes of a set without its own."""
     package = folder / "package"
     known = json.loads((package / "icons.json").read_text())
     codes = json.loads((package / "chars.json").read_text())
-    found = {}
+    if not codes and newer:
+        codes = json.loads((newer / "package" / "chars.json").read_text())
+    found, ink = {}, "white" if style in artists.DYED_STYLES else "black"
     for name, concept in concepts.items():
         code = concept["code"].removesuffix("-fe0f")
         key = codes.get(code) or codes.get(concept["code"]) or name.replace(" ", "-")
         if icon := known["icons"].get(key):
             width, height = icon.get("width", known.get("width", 16)), icon.get("height", known.get("height", 16))
-            found[name, style] = draw_svg(f'viewBox="0 0 {width} {height}"', icon["body"])
+            found[name, style] = draw_svg(f'viewBox="0 0 {width} {height}" color="{ink}"', icon["body"])
     return found
 
 
@@ -177,6 +186,77 @@ def clipart(folder: Path, concepts: dict) -> dict[tuple[str, str], Image.Image]:
     return found
 
 
+# Further artists
+
+
+def further(sources: dict, concepts: dict) -> dict[tuple[str, str], Image.Image]:
+    """What the artists drew that only nano's senses learn from, of things that are known already."""
+    found = {}
+    # An old set names its pictures as the new one does, and lacks the table of codes.
+    newer = sources.get(packages.NOTO)
+    for style, package in artists.EMOJI.items():
+        if package in sources:
+            found |= icons(sources[package], style, concepts, newer)
+    for style, package in artists.ICONS.items():
+        if package in sources:
+            found |= silhouettes(sources[package], style, concepts)
+    if packages.SYMBOLA in sources:
+        found |= symbols(sources[packages.SYMBOLA], concepts)
+    if packages.CLIPART in sources:
+        folder = sources[packages.CLIPART] / "usr/share/openclipart/png"
+        found |= files(folder, "png", "clipart", 2, artists.CLIPART, concepts)
+    if packages.SCRATCH in sources:
+        folder = sources[packages.SCRATCH] / "usr/share/scratch/Media/Costumes"
+        found |= files(folder, "*", "scratch", 1, artists.SCRATCH, concepts)
+    return found
+
+
+def silhouettes(folder: Path, style: str, concepts: dict) -> dict[tuple[str, str], Image.Image]:
+    """Icons by their plain names, in white where they have no colour."""
+    known, found = json.loads((folder / "package" / "icons.json").read_text()), {}
+    wrong = artists.WRONG[style].split(", ")
+    ending = "-fill" if style == "mingcute" else ""
+    for name in concepts.keys() - set(wrong):
+        names = artists.CALLED.get(name, name.replace(" ", "-")).split()
+        icon = next((known["icons"][n + ending] for n in names if n + ending in known["icons"]), None)
+        if icon:
+            width, height = icon.get("width", known.get("width", 16)), icon.get("height", known.get("height", 16))
+            found[name, style] = draw_svg(f'viewBox="0 0 {width} {height}" color="#fff"', icon["body"])
+    return found
+
+
+def symbols(folder: Path, concepts: dict) -> dict[tuple[str, str], Image.Image]:
+    """Signs of a font that draws emoji as type; one it lacks looks like a character that nobody has."""
+    (path,) = (folder / "usr/share/fonts").rglob("Symbola*.?tf")
+    font, found = ImageFont.truetype(path, 2 * SIDE), {}
+
+    def sign(character: str) -> Image.Image:
+        ink = Image.new("L", (4 * SIDE, 4 * SIDE))
+        ImageDraw.Draw(ink).text((2 * SIDE, 2 * SIDE), character, fill=255, font=font, anchor="mm")
+        return ink
+
+    absent = sign("\U0010fffd")
+    for name, concept in concepts.items():
+        code = concept["code"].removesuffix("-fe0f")
+        if "-" not in code and (ink := sign(chr(int(code, 16)))) != absent:
+            found[name, "symbola"] = Image.new("RGBA", ink.size, "white")
+            found[name, "symbola"].putalpha(ink)
+    return found
+
+
+def files(
+    folder: Path, ending: str, style: str, first: int, chosen: dict[str, str], concepts: dict
+) -> dict[tuple[str, str], Image.Image]:
+    """Named pictures, several of a thing: numbered styles from `first` on."""
+    paths = {path.name: path for path in sorted(folder.rglob("*.*"), reverse=True)}
+    found = {}
+    for name in concepts.keys() & chosen.keys():
+        for number, file in enumerate(chosen[name].split(), first):
+            with Image.open(paths[file if ending == "*" else f"{file}.{ending}"]) as image:
+                found[name, f"{style}-{number}"] = image.convert("RGBA")
+    return found
+
+
 # Type
 
 
@@ -222,10 +302,10 @@ def read_photos(folders: list[Path]) -> dict[str, np.ndarray]:
 def write_bank(path: Path, drawings: dict, concepts: dict, fonts: dict, photos: dict) -> None:
     """drawings: (concept, style) -> RGBA picture; everything ends up in one safetensors file."""
     keys = sorted(drawings)
-    packed = [pack_sprite(drawings[key]) for key in keys]
+    drawn = [pack_sprite(drawings[key]) for key in keys]
     tensors = {
-        "sprites": torch.stack([index for index, _ in packed]),  # (N, 96, 96) places in the palette
-        "palettes": torch.stack([palette for _, palette in packed]),  # (N, 256, 4) RGBA
+        "sprites": packed(torch.stack([index for index, _ in drawn])),  # (N, 96, 96) places in the palette
+        "palettes": torch.stack([palette for _, palette in drawn]),  # (N, 256, 4) RGBA
         "photos": torch.from_numpy(
             np.stack([photos[name] for name in sorted(photos)] or [np.zeros((1, 1, 3), np.uint8)])
         ),
