@@ -32,6 +32,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ming_omni.errors import InputError
 from ming_omni.evaluate.clips import Clip, kind_of
 from ming_omni.evaluate.metrics import pinyin_errors, word_errors, words
 from ming_omni.evaluate.normalize import chinese, syllables
@@ -122,11 +123,28 @@ def trials(spoken: Sequence[Spoken], limit: int) -> list[Trial]:
     for language in ("en", "zh"):
         sentences = [one for one in spoken if KINDS.get(one.kind) == language][: -(-limit // 2)]
         low, high = PROMPT_SECONDS
-        prompts = [one for one in spoken if one.language == language and low <= one.seconds <= high]
+        prompts = [one for one in spoken if one.language == language and low <= one.seconds <= high and will_do(one)]
         for number, sentence in enumerate(sentences):
             others = [one for one in prompts if one.text != sentence.text]
-            found.append(Trial(sentence, others[(7 * number) % len(others)], number))
+            found.append(Trial(sentence, others[number % len(others)], number))
     return found
+
+
+def will_do(one: Spoken) -> bool:
+    """As a prompt: not all of a clip is speech."""
+    try:
+        clone(one)
+    except InputError:
+        return False
+    return True
+
+
+def clone(one: Spoken):
+    import torch
+
+    from ming_omni.speech.voices import Voice
+
+    return Voice.clone("prompt", torch.from_numpy(one.samples), one.text, consent="synthetic, of the test")
 
 
 def speak(folder: Path, part: Sequence[Trial]) -> list[Said]:
@@ -135,14 +153,11 @@ def speak(folder: Path, part: Sequence[Trial]) -> list[Said]:
     import torch
 
     from ming_omni.checkpoint.talker import load_speaker
-    from ming_omni.speech.voices import Voice
 
     torch.set_num_threads(1)
     speaker, found = load_speaker(folder, device="cpu"), []
     for trial in part:
-        voice = Voice.clone(
-            "prompt", torch.from_numpy(trial.prompt.samples), trial.prompt.text, consent="synthetic, of the test"
-        )
+        voice = clone(trial.prompt)
         started = time.perf_counter()
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always")

@@ -50,13 +50,16 @@ def test_people_are_others_when_half_of_their_mixture_is():
 def spoken(number: int, voice: str, kind: str = "everyday", seconds: float = 4.0) -> bench.Spoken:
     language = "zh" if voice[0] == "z" else "en"
     text = f"{'一二三四五六七八九'[number % 9]}条船。" if language == "zh" else f"Sentence {number} here."
-    return bench.Spoken(text, language, kind, {voice: 1.0}, np.zeros(int(16_000 * seconds), np.float32))
+    samples = np.random.default_rng(number).normal(0, 0.1, int(16_000 * seconds)).astype(np.float32)
+    return bench.Spoken(text, language, kind, {voice: 1.0}, samples)
 
 
 def test_a_sentence_is_said_in_the_voice_of_another_sentence_of_its_language():
     clips = [spoken(i, ("af_a", "zf_b")[i % 2], ("everyday", "mandarin")[i % 2]) for i in range(16)]
     clips += [spoken(20, "af_c", seconds=1.0), spoken(21, "af_c", kind="number")]
+    clips[0].samples[16_000:] = 0  # too little of it is speech
     found = bench.trials(clips, 10)
+    assert clips[0] not in [trial.prompt for trial in found]
     assert [t.teacher.language for t in found] == ["en"] * 5 + ["zh"] * 5
     for trial in found:
         assert trial.prompt.language == trial.teacher.language and trial.prompt.text != trial.teacher.text
