@@ -54,6 +54,7 @@ class Whistler:
     """A teacher without a network: a tone for each symbol, lower for a than for b, a tenth of a second long."""
 
     device = torch.device("cpu")
+    voices = {name: torch.full((3, store.VOICE_SIZE), float(i)) for i, name in enumerate(VOICES)}
 
     def speak_aligned(self, phonemes, mixtures, speeds):
         found = []
@@ -193,6 +194,18 @@ def test_patches_of_the_store_are_those_of_each_clip_alone(folder, talker, kept,
         spoken = [row[1] for row in kept.phonemes[clip.first : clip.first + clip.num_patches].tolist()]
         assert spoken[len(spoken) // 2] == (1 if about["phonemes"][0] == "a" else 2) and spoken[0] == spoken[-1] == 0
     assert len(kept.patches) == sum(clip.num_patches for clip in table)
+
+
+def test_a_clip_has_its_speakers_voice_and_mixtures_lie_between(kept, table):
+    first, second = (torch.full((5, store.VOICE_SIZE), float(value)) for value in (1, 3))
+    found = speak.likenesses([{"a": 1.0}, {"b": 2.0}, {"a": 0.25, "b": 0.75}], {"a": first, "b": second})
+    assert_close(found[2], 0.25 * found[0] + 0.75 * found[1])
+    assert float(found[0, 0]) == -float(found[1, 0]) < 0
+    for clip in table:
+        assert {int(kept.clips[clip.first]), int(kept.clips[clip.first + clip.num_patches - 1])} == {table.index(clip)}
+    same = [kept.voices[i] for i, clip in enumerate(table) if clip.speaker == table[0].speaker]
+    assert len(same) > 1 and all(torch.equal(voice, same[0]) for voice in same)
+    assert len(kept.voices.unique(dim=0)) > 3
 
 
 def test_a_store_too_small_for_its_processes_says_so(folder, tmp_path):

@@ -1,7 +1,8 @@
 """A talker and batches of rows on its device -> losses: of the patches' flow, of ends, of phonemes; then of few steps.
 
-One pass teaches every patch of every row. A helper, thrown away afterwards, reads off each state which phonemes the
-next patch will hold; to say that, the state must know where in the text it is. At the end the flow alone goes on
+One pass teaches every patch of every row. Helpers, thrown away afterwards, read off each state which phonemes the next
+patch will hold, and whose voice it is, as the teacher knows it: the state must know where in the text it is, and must
+have listened to the prompt. At the end the flow alone goes on
 learning: to do in a few steps what its own mean does with guidance in many.
 """
 
@@ -22,7 +23,7 @@ from ming_omni.model.flow import euler, flow_loss, speech_grid
 from ming_omni.model.talker import Talker
 from ming_omni.train.talker.rows import Batch
 from ming_omni.train.talker.settings import Settings
-from ming_omni.train.talker.store import NUM_PHONEMES, SLOTS, Store
+from ming_omni.train.talker.store import NUM_PHONEMES, SLOTS, VOICE_SIZE, Store
 
 TINY_SYMBOLS = 320
 
@@ -34,6 +35,7 @@ class Moved(NamedTuple):
     text_lengths: Tensor  # (B,)
     patches: Tensor  # (B, N, p, Z)
     phonemes: Tensor  # (B, N, SLOTS)
+    voices: Tensor  # (B, VOICE_SIZE)
     is_real: Tensor  # (B, N) a patch, no filling
     is_learned: Tensor  # (B, N) and not of a prompt whose words nobody told
     is_last: Tensor  # (B, N)
@@ -59,6 +61,7 @@ def on_device(batch: Batch, store: Store) -> Moved:
         put(batch.text_lengths),
         store.patches[place].float() * is_real[..., None, None],
         store.phonemes[place].long(),
+        store.voices[store.clips[firsts[:, 1]]].float(),
         is_real,
         is_real & ((number >= before) | ~silent[:, None]),
         number == total - 1,
@@ -72,6 +75,7 @@ class Learner(nn.Module):
         self.talker, self.settings = talker, settings
         talker.vae.requires_grad_(False)
         self.phonemes = nn.Linear(talker.config.backbone.hidden_size, SLOTS * NUM_PHONEMES)
+        self.voices = nn.Linear(talker.config.backbone.hidden_size, VOICE_SIZE)
         self.old_flow = deepcopy(talker.flow).requires_grad_(False)
         """What the flow is distilled from, once that has begun."""
         self.register_buffer("few", speech_grid(talker.config.steps), persistent=False)
@@ -90,7 +94,7 @@ class Learner(nn.Module):
         """What learns now."""
         if self.is_distilling:
             return list(self.talker.flow.parameters())
-        return [*self.learned.values(), *self.phonemes.parameters()]
+        return [*self.learned.values(), *self.phonemes.parameters(), *self.voices.parameters()]
 
     def to_device(self, device: torch.device) -> None:
         self.to(device)
@@ -144,6 +148,8 @@ class Learner(nn.Module):
         logits = self.phonemes(hidden).unflatten(-1, (SLOTS, -1)).float()
         told = F.cross_entropy(logits.flatten(0, 2), batch.phonemes.flatten(), reduction="none")
         told = (told.view_as(batch.phonemes).mean(-1) * learned).sum() / count
+        unlike = (self.voices(hidden).float() - batch.voices[:, None]).square().mean(-1)
+        unlike = (unlike * learned).sum() / count
         ends = F.cross_entropy(
             talker.stop_head(hidden).float().flatten(0, 1), batch.is_last.flatten().long(), reduction="none"
         )
@@ -162,7 +168,8 @@ class Learner(nn.Module):
             time,
             weight[:, None, None],
         )
-        return {"flow": flow, "stop": settings.stop * ends, "phonemes": settings.phonemes * told}
+        helped = {"phonemes": settings.phonemes * told, "voices": settings.voices * unlike}
+        return {"flow": flow, "stop": settings.stop * ends} | helped
 
     def few_steps(self, batch: Moved) -> dict[str, Tensor]:
         """The flow's own path from some noise, with guidance and many steps -> straight lines between its stations."""

@@ -39,7 +39,9 @@ class LearnSettings:
     """Of a batch, that the flow learns; drawn anew where there are more."""
     stop: float = 0.3
     phonemes: float = 0.3
-    """Weights of the losses. The phonemes of the next patch, read off the state, teach where in the text we are."""
+    voices: float = 0.3
+    """Weights of the losses. The phonemes of the next patch, read off the state, teach where in the text we are; the
+    voice, what the prompt is there for."""
     input_noise: float = 0.25
     """What was spoken before is heard with noise of a standard deviation up to this: a talker hears its own errors."""
 

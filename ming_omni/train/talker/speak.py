@@ -7,6 +7,7 @@ compressed, since the machine that speaks is the one that learns.
 
 part-00000.npy           int16 (n,)      clips one behind another, each a whole number of the teacher's frames long
 part-00000.phonemes.npy  uint8 (frames,) the teacher's symbol of every frame of 25 ms, 0 where nothing is said
+part-00000.voices.npy    fp16 (clips, V) what each clip's voice is like, as the teacher is told
 part-00000.json          the script's lines, with `start` and `length` of each clip, in samples
 """
 
@@ -76,10 +77,20 @@ def speak_part(lines: list[Line], teacher: Teacher, path: Path) -> float:
     about = [asdict(line) | {"start": starts[i], "length": len(clips[i][0])} for i, line in enumerate(lines)]
     np.save(path.with_suffix(".npy"), np.concatenate([samples for samples, _ in clips]))
     np.save(path.with_suffix(".phonemes.npy"), np.concatenate([phonemes for _, phonemes in clips]))
+    np.save(path.with_suffix(".voices.npy"), likenesses([line.voices for line in lines], teacher.voices).numpy())
     part = path.with_suffix(".part")
     part.write_text(json.dumps(about, ensure_ascii=False))
     os.replace(part, path.with_suffix(".json"))
     return starts[-1] / RATE_HZ
+
+
+def likenesses(mixtures: list[dict[str, float]], voices: dict[str, Tensor]) -> Tensor:
+    """What mixtures of voices (L, V) are like, (n, V) fp16: among the teacher's voices, each number has mean 0 and
+    standard deviation 1. A voice is nearly the same for all lengths L of text."""
+    means = {name: voice.mean(0) for name, voice in voices.items()}
+    everyone = torch.stack(list(means.values()))
+    mixed = [sum(means[name] * share for name, share in own.items()) / sum(own.values()) for own in mixtures]
+    return ((torch.stack(mixed) - everyone.mean(0)) / everyone.std(0).clamp(min=1e-6)).half()
 
 
 def stored(samples: Tensor, phonemes: Tensor) -> tuple[np.ndarray, np.ndarray]:

@@ -23,6 +23,8 @@ SLOTS = 3
 """Moments of a patch whose phoneme is known."""
 NUM_PHONEMES = 178
 """Of the teacher; 0 is silence."""
+VOICE_SIZE = 256
+"""Numbers by which the teacher knows a voice."""
 ENCODED_SECONDS = 600
 """Of sound, encoded in one batch."""
 
@@ -37,6 +39,8 @@ class Clip:
     num_patches: int
     text: str = ""
     language: str = ""
+    row: int = 0
+    """Of its part."""
 
     @property
     def num_symbols(self) -> int:
@@ -52,6 +56,10 @@ class Store:
     """(P, p, Z) fp16"""
     phonemes: Tensor
     """(P, SLOTS) uint8: what the teacher says in each third of a patch."""
+    voices: Tensor
+    """(clips, V) fp16: what the voice of each clip is like."""
+    clips: Tensor
+    """(P,): the clip of a patch."""
     hours: float
 
 
@@ -67,12 +75,12 @@ def clips(paths: Sequence[Path], split: str, patch_samples: int) -> Iterator[tup
     """Clips of a split with the part they lie in and its line; their patches count from the first one's."""
     first = 0
     for path in paths:
-        for about in json.loads(path.with_suffix(".json").read_text()):
+        for row, about in enumerate(json.loads(path.with_suffix(".json").read_text())):
             if about["split"] != split:
                 continue
             count = -(-about["length"] // patch_samples)  # the last one is filled up with silence
             clip = Clip(
-                about["speaker"], about["sounds"], about["letters"], first, count, about["text"], about["language"]
+                about["speaker"], about["sounds"], about["letters"], first, count, about["text"], about["language"], row
             )
             yield path, about, clip
             first += count
@@ -87,9 +95,11 @@ def build(paths: Sequence[Path], split: str, vae: AudioVAE, config: TalkerConfig
     device = vae.device
     patches = torch.zeros(total, config.patch_frames, config.vae.latent_dim, dtype=torch.float16, device=device)
     phonemes = np.zeros((total, SLOTS), np.uint8)
+    voices = [np.zeros((0, VOICE_SIZE), np.float16)]
     for path in dict.fromkeys(path for path, _, _ in found):
         samples = np.load(path.with_suffix(".npy"), mmap_mode="r")
-        symbols = np.load(path.with_suffix(".phonemes.npy"))
+        symbols, likenesses = np.load(path.with_suffix(".phonemes.npy")), np.load(path.with_suffix(".voices.npy"))
+        voices.append(likenesses[[clip.row for at, _, clip in found if at == path]])
         own = sorted(((about, clip) for at, about, clip in found if at == path), key=lambda pair: -pair[1].num_patches)
         for about, clip in own:
             times = (np.arange(clip.num_patches * SLOTS) + 0.5) * patch / SLOTS + about["start"]
@@ -109,5 +119,7 @@ def build(paths: Sequence[Path], split: str, vae: AudioVAE, config: TalkerConfig
             latents = latents.unflatten(1, (longest, -1)).half()  # (B, N, p, Z)
             for row, (_, clip) in zip(latents, chosen, strict=True):
                 patches[clip.first : clip.first + clip.num_patches] = row[: clip.num_patches]
+    number = np.repeat(np.arange(len(found)), [clip.num_patches for _, _, clip in found])
     hours = total * config.patch_seconds / 3600
-    return Store(patches, torch.from_numpy(phonemes).to(device), hours)
+    rest = (torch.from_numpy(array).to(device) for array in (phonemes, np.concatenate(voices), number))
+    return Store(patches, *rest, hours)
