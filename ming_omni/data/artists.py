@@ -28,7 +28,7 @@ EMOJI = {"noto-v1": packages.NOTO_V1, "fluent-lines": packages.FLUENT_LINES}
 """Named as the emoji sets are."""
 DYED_STYLES = (*ICONS, "fluent-lines", "symbola")
 """Of one colour, or of one and a dark line: they never stand in a scene undyed."""
-DYED_SHARE = 0.3
+DYED_SHARE = 0.15
 """How often a thing that is also there in its own colours is drawn dyed."""
 MOST_CLIPART, MOST_SCRATCH = 7, 4
 MORE_STYLES = (
