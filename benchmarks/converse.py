@@ -148,7 +148,7 @@ def main() -> None:
     parser.add_argument("--max-tokens", type=int, default=40)
     options = parser.parse_args()
     with serving(options.model) as (port, pid):
-        turns = asyncio.run(converse(port, pid, options.model, options.turns, options.max_tokens))
+        turns = asyncio.run(converse(port, pid, Path(options.model).name, options.turns, options.max_tokens))
     print(json.dumps(summary(options.model, turns)))
 
 

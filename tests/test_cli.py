@@ -83,7 +83,6 @@ def test_speak_writes_sound_of_the_length_it_says(tmp_path):
     assert f"{len(samples) / rate:.1f} seconds" in done.stdout
 
 
-@pytest.mark.parametrize(("verb", "part"), [("paint", "painter"), ("speak", "talker")])
-def test_nano_says_which_part_it_lacks(verb, part):
-    done = ming(verb, "hello", "-o", "nowhere/x.wav")
-    assert done.returncode == 2 and f"nano has no {part}" in done.stderr
+def test_nano_says_which_part_it_lacks():
+    done = ming("paint", "hello", "-o", "nowhere/x.png")
+    assert done.returncode == 2 and "nano has no painter" in done.stderr

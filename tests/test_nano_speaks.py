@@ -1,0 +1,44 @@
+"""The talker that ships with nano: it speaks both languages, in voices of its own and in a cloned one."""
+
+import numpy as np
+import pytest
+import torch
+
+from ming_omni.checkpoint.detect import NANO
+from ming_omni.checkpoint.talker import load_speaker
+from ming_omni.speech.breaths import seconds_of
+from ming_omni.speech.voices import Voice
+
+ENGLISH, MANDARIN = "The meeting starts at nine thirty on Monday.", "今天天气很好，我们去公园散步吧。"
+
+
+@pytest.fixture(scope="module")
+def speaker():
+    torch.set_num_threads(1)
+    return load_speaker(NANO, device="cpu")
+
+
+def loudness(samples) -> float:
+    return float(np.sqrt(np.square(np.asarray(samples)).mean()))
+
+
+@pytest.mark.parametrize("text", [ENGLISH, MANDARIN])
+def test_nano_takes_as_long_for_a_sentence_as_people_do_and_is_heard(speaker, text):
+    sound = speaker.speak(text, seed=1)
+    assert 0.4 * seconds_of(text) < sound.seconds < 1.2 * seconds_of(text)
+    assert 0.02 < loudness(sound.samples) < 0.3
+
+
+def test_every_voice_of_nano_says_a_sentence_in_its_own_way(speaker):
+    names = speaker.shelf.names()
+    assert {"heart", "michael", "xiaobei", "yunxi"} <= set(names) and len(names) == 11
+    sounds = [speaker.speak("Good morning.", name, seed=1).samples for name in names]
+    assert all(loudness(samples) > 0.02 for samples in sounds)
+    assert len({np.asarray(samples).tobytes() for samples in sounds}) == len(names)
+
+
+def test_nano_speaks_in_a_voice_that_it_is_given(speaker):
+    prompt = speaker.speak(ENGLISH, "michael", seed=2)
+    voice = Voice.clone("other", torch.from_numpy(prompt.samples), ENGLISH, consent="synthetic")
+    sound = speaker.speak("Thank you very much.", voice, seed=3)
+    assert 0.5 < sound.seconds < 3 and loudness(sound.samples) > 0.02
