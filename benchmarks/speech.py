@@ -5,10 +5,11 @@
     python -m benchmarks.speech FOLDER --data DATA --only speed        on a machine with nothing else to do
     python -m benchmarks.speech - --data DATA --limit 20               the teacher alone
 
-Every sentence is one of the test, spoken as `ming speak` does in a voice that training has never heard: the prompt is
-another clip of the test, three to ten seconds long, with its transcript. Whisper-base listens, DNSMOS judges, and
-Resemblyzer says whether the clone is nearer to its prompt than 19 others of that sex are. DATA holds speech of the test
-(`ming data speech DATA/speech-test --split test`), whisper/ and venv-judges/ (benchmarks/{whisper,mos,likeness}.py).
+Every sentence is one of the test, spoken as `Ming.speak` does without a stream, in a voice that training has never
+heard: the prompt is another clip of the test, three to ten seconds long, with its transcript. Whisper-base listens,
+DNSMOS judges, and Resemblyzer says whether the clone is nearer to its prompt than 19 others of that sex are. DATA holds
+speech of the test (`ming data speech DATA/speech-test --split test`), whisper/ and venv-judges/
+(benchmarks/{whisper,mos,likeness}.py).
 """
 
 from __future__ import annotations
@@ -123,15 +124,15 @@ def trials(spoken: Sequence[Spoken], limit: int) -> list[Trial]:
     for language in ("en", "zh"):
         sentences = [one for one in spoken if KINDS.get(one.kind) == language][: -(-limit // 2)]
         low, high = PROMPT_SECONDS
-        prompts = [one for one in spoken if one.language == language and low <= one.seconds <= high and will_do(one)]
+        prompts = [one for one in spoken if one.language == language and low <= one.seconds <= high and can_prompt(one)]
         for number, sentence in enumerate(sentences):
             others = [one for one in prompts if one.text != sentence.text]
             found.append(Trial(sentence, others[number % len(others)], number))
     return found
 
 
-def will_do(one: Spoken) -> bool:
-    """As a prompt: not all of a clip is speech."""
+def can_prompt(one: Spoken) -> bool:
+    """Whether a clip holds enough speech for a prompt."""
     try:
         clone(one)
     except InputError:
@@ -148,7 +149,7 @@ def clone(one: Spoken):
 
 
 def speak(folder: Path, part: Sequence[Trial]) -> list[Said]:
-    """On one core, as `ming speak` does."""
+    """On one core, as `Ming.speak` does without a stream: what ran away is said once more."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     import torch
 

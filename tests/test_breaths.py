@@ -42,7 +42,7 @@ def test_a_breath_of_nano_holds_about_twenty_english_words_or_thirty_six_hanzi()
 
 
 @given(st.text(st.sampled_from("abc ,;.我你，但而且"), max_size=300), st.floats(1.0, 9.0))
-def test_nothing_is_lost_and_no_breath_is_too_long_or_a_mere_crumb(text, seconds):
+def test_nothing_is_lost_and_no_breath_is_too_long_or_empty(text, seconds):
     found = list(breaths(text, seconds))
     assert "".join("".join(found).split()) == "".join(text.split())
     if len(found) > 1:

@@ -73,11 +73,12 @@ def test_paint_edit_and_segment_write_what_they_were_asked_for(tmp_path):
     assert Image.open(edited).size == Image.open(mask).size == Image.open(painted).size
 
 
-def test_speak_writes_sound_of_the_length_it_says(tmp_path):
+@pytest.mark.parametrize("model", ["tiny", "nano"])
+def test_speak_writes_sound_of_the_length_it_says(model, tmp_path):
     import soundfile
 
     path = tmp_path / "a.wav"
-    done = ming("speak", "Hello there.", "--model", "tiny", "--seed", "1", "-o", str(path))
+    done = ming("speak", "Hello there.", "--model", model, "--seed", "1", "-o", str(path))
     assert done.returncode == 0, done.stderr
     samples, rate = soundfile.read(path)
     assert f"{len(samples) / rate:.1f} seconds" in done.stdout

@@ -30,8 +30,8 @@ def test_nano_takes_as_long_for_a_sentence_as_people_do_and_is_heard(speaker, te
 
 
 def test_every_voice_of_nano_says_a_sentence_in_its_own_way(speaker):
-    names = speaker.shelf.names()
-    assert {"heart", "michael", "xiaobei", "yunxi"} <= set(names) and len(names) == 11
+    names = sorted(path.stem for path in (NANO / "voices").iterdir())
+    assert {"heart", "michael", "xiaobei", "yunxi"} <= set(names) <= set(speaker.shelf.names())
     sounds = [speaker.speak("Good morning.", name, seed=1).samples for name in names]
     assert all(loudness(samples) > 0.02 for samples in sounds)
     assert len({np.asarray(samples).tobytes() for samples in sounds}) == len(names)

@@ -13,7 +13,7 @@ from ming_omni.errors import InputError
 from ming_omni.ming import Ming
 from ming_omni.model.audio_vae import AudioVAE
 from ming_omni.model.talker import Talker
-from ming_omni.nano.speech import SENTENCE_SECONDS, VOICE_SECONDS, ship_talker
+from ming_omni.nano.speech import NOISE, SENTENCE_SECONDS, VOICE_SECONDS, ship_talker
 from ming_omni.speak.compatible import PublishedTalker
 from ming_omni.speech.reading import Reader, write_words
 from ming_omni.speech.voices import Voice
@@ -98,7 +98,7 @@ def test_ming_says_a_long_sentence_in_breaths_of_what_nano_has_learned_from(fold
         patch.setattr(ming.speaker.loop, "speak", lambda utterance: (entered.append(utterance), enter(utterance))[1])
         chunks = quietly(lambda: list(ming.speak("Hello one thing " * 12 + "and hello.", seed=1, stream=True)))
     config = ming.speaker.talker.config
-    assert (config.sentence_seconds, config.voice_seconds) == (SENTENCE_SECONDS, VOICE_SECONDS)
+    assert (config.sentence_seconds, config.voice_seconds, config.noise) == (SENTENCE_SECONDS, VOICE_SECONDS, NOISE)
     # The prompt of four seconds stands before each half, which ends as a sentence does.
     reader, patches = ming.speaker.tokenizer, round(4.0 / config.patch_seconds)
     assert [utterance.ids.tolist()[-2:] for utterance in entered] == [[*reader.ids(["."]), 0]] * 2

@@ -12,6 +12,7 @@ from torch.testing import assert_close
 from benchmarks.audio_vae import error_rates
 from ming_omni.config import AudioVAEConfig
 from ming_omni.data.shards import as_json, write_shard
+from ming_omni.errors import InputError
 from ming_omni.evaluate.clips import Clip
 from ming_omni.model.audio_vae import AudioVAE
 from ming_omni.train.audio_vae import pieces, run
@@ -113,10 +114,15 @@ def test_another_machine_goes_on_from_the_pieces(folder, monkeypatch):
 def test_a_call_that_is_the_last_takes_all_it_has_and_ends_annealed(folder, monkeypatch):
     monkeypatch.setattr(run, "RESERVE_SECONDS", 0.0)
     settings = small(folder, "seconds=0", "learn.critics_from=2.0", "log_every=1")
-    facts = run.train(settings, folder / "run", None, 4.0)
-    assert facts["is_over"] and 0.5 < facts["seconds"] < 4.0
+    facts = run.train(settings, folder / "run", None, 6.0)
+    assert facts["is_over"] and 0.5 < facts["seconds"] < 6.0
     rows = [row for row in map(json.loads, (folder / "run" / "log.jsonl").read_text().splitlines()) if "rate" in row]
     assert rows[-1]["rate"] < 0.2 * max(row["rate"] for row in rows)
+
+
+def test_a_call_that_takes_all_it_has_must_be_told_how_much():
+    with pytest.raises(InputError, match="--for"):
+        run.main(["nano_audio_vae", "--output", "nowhere", "--set", "seconds=0"])
 
 
 def test_a_decoder_learns_on_while_the_latents_stay_as_they_are(folder, monkeypatch):

@@ -18,7 +18,7 @@ from tests.media import wav  # noqa: E402
 from tests.serving import serving, whole_ming  # noqa: E402
 from tests.talks import RATE_HZ, WORDS, silence, talk  # noqa: E402
 
-FOX = ROOT / "examples" / "understand" / "fox.png"
+PICTURE = ROOT / "examples" / "understand" / "sailboat.png"
 COLOURS = 128
 
 
@@ -46,13 +46,13 @@ def nano(browser) -> None:
 
 
 def tiny(browser, voices: Path) -> None:
-    fox = ("fox.png", "image/png", FOX.read_bytes())
+    picture = ("sailboat.png", "image/png", PICTURE.read_bytes())
     with serving(whole_ming(voices)) as served:
         for tab, field in (("edit", "prompt"), ("segment", "what")):
             with opened(browser, served, tab, viewport={"width": 1000, "height": 800}) as page:
-                give(page, "drop", fox)
+                give(page, "drop", picture)
                 form = page.locator(f"#{tab} form")
-                form.locator(f"[name={field}]").fill("make it winter" if tab == "edit" else "fox, tree")
+                form.locator(f"[name={field}]").fill("make it winter" if tab == "edit" else "boat, tree")
                 form.locator("[name=steps]").fill("8")
                 form.locator("[name=seed]").fill("7")
                 form.locator(".go").click()
@@ -71,14 +71,14 @@ def tiny(browser, voices: Path) -> None:
 
 
 def film() -> bytes:
-    """The fox, as a camera sees it."""
+    """The picture, as a camera sees it."""
     import av
 
     file = io.BytesIO()
     with av.open(file, "w", format="mjpeg") as output:
         stream = output.add_stream("mjpeg", rate=10)
         stream.width, stream.height, stream.pix_fmt = 320, 240, "yuvj420p"
-        picture = Image.open(FOX).convert("RGB").resize((320, 240))
+        picture = Image.open(PICTURE).convert("RGB").resize((320, 240))
         for _ in range(5):
             output.mux(stream.encode(av.VideoFrame.from_image(picture)))
         output.mux(stream.encode(None))

@@ -1,4 +1,4 @@
-"""The artists that only nano's senses learn from: which things they drew, under which names, and how many belong here.
+"""Further artists, for training alone: which things they drew, under which names, and how many belong here.
 
 Icon sets draw a thing in one colour; scenes dye them, so that they teach its shape and nothing false about its colour.
 Every drawing named here was looked at on a contact sheet.

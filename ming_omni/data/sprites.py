@@ -190,7 +190,7 @@ def clipart(folder: Path, concepts: dict) -> dict[tuple[str, str], Image.Image]:
 
 
 def further(sources: dict, concepts: dict) -> dict[tuple[str, str], Image.Image]:
-    """What the artists drew that only nano's senses learn from, of things that are known already."""
+    """What the further artists drew, of things that are known already."""
     found = {}
     # An old set names its pictures as the new one does, and lacks the table of codes.
     newer = sources.get(packages.NOTO)
@@ -252,7 +252,10 @@ def files(
     found = {}
     for name in concepts.keys() & chosen.keys():
         for number, file in enumerate(chosen[name].split(), first):
-            with Image.open(paths[file if ending == "*" else f"{file}.{ending}"]) as image:
+            path = paths.get(file if ending == "*" else f"{file}.{ending}")
+            if path is None:  # another release of the package
+                continue
+            with Image.open(path) as image:
                 found[name, f"{style}-{number}"] = image.convert("RGBA")
     return found
 

@@ -30,6 +30,9 @@ learned from, one in a hundred is longer than 20 words or 32 hanzi."""
 VOICE_SECONDS = 6.3
 """With such a sentence it fills the 15.4 s of the longest row (`train.talker.settings`)."""
 
+NOISE = 0.8
+"""Of its usual spread, that speech begins with: it sounds cleaner than with 1 (docs/nano/talker.md)."""
+
 
 def ship_talker(
     config: TalkerConfig, weights: dict[str, Tensor], output: Path, words: Path, voices: Path | None = None
@@ -47,7 +50,7 @@ def ship_talker(
     if voices is not None:
         names = ship_voices(voices, output / "voices")
         config.default_voices = {language: name for language, name in DEFAULTS.items() if name in names} or None
-    config.sentence_seconds, config.voice_seconds = SENTENCE_SECONDS, VOICE_SECONDS
+    config.sentence_seconds, config.voice_seconds, config.noise = SENTENCE_SECONDS, VOICE_SECONDS, NOISE
     write_weights(talker, {"model": stored({name: round_off(name, value) for name, value in weights.items()})})
     write_json(talker / "config.json", all_settings(config))
     Reader(read_words(words if words.is_file() else words / WORDS_FILE)).save_pretrained(talker)

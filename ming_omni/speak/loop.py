@@ -32,8 +32,8 @@ class Utterance:
         """
         self.ids, self.prompt, self.generator = ids, prompt, generator
         self.max_patches, self.min_patches = max_patches, min_patches
-        self.may_repeat = False
-        """It would be said again if it ran away, which is no news then."""
+        self.has_another_try = False
+        """If it finds no end it is said again, so no warning is due yet."""
         self.found_end = False
         """By the stop head."""
         self.slot: int | None = None
@@ -141,7 +141,7 @@ class Loop:
             is_last = utterance.found_end or is_over
             utterance.put(torch.cat([samples[i], rest[i]]) if is_last else samples[i], vae.trim)
             if is_last:
-                if not utterance.found_end and not utterance.may_repeat:
+                if not utterance.found_end and not utterance.has_another_try:
                     seconds = utterance.num_patches * config.patch_seconds
                     warnings.warn(f"a sentence found no end and was stopped after {seconds:.1f} seconds", stacklevel=2)
                 utterance.is_done = True

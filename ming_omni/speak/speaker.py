@@ -164,9 +164,9 @@ class Speaker:
     def _said(self, text: str, voice: Voice | None, noise: torch.Generator, is_heard_at_once: bool) -> Iterator[Tensor]:
         """Samples (n,) of one breath. Where nobody hears it yet, one that ran away is said again, with other noise."""
         utterance = self._utterance(text, voice, noise)
-        utterance.may_repeat = not is_heard_at_once and self.talker.config.sentence_seconds is not None
+        utterance.has_another_try = not is_heard_at_once and self.talker.config.sentence_seconds is not None
         with closing(self.loop.speak(utterance)) as pieces:
-            if not utterance.may_repeat:
+            if not utterance.has_another_try:
                 yield from pieces
                 return
             samples = list(pieces)

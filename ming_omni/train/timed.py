@@ -12,10 +12,12 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ming_omni.errors import InputError
 from ming_omni.train.recipe import build, find, tables
 
 LOG = "log.jsonl"
 PIECE_BYTES = 15 << 20
+NO_LIMIT = 1e9
 SLACK_SECONDS = 0.5
 """A run that takes all of its call is over before the call is."""
 
@@ -34,9 +36,14 @@ def command(about: str) -> argparse.ArgumentParser:
     parser.add_argument("recipe", help="a file, or the name of one beside this module")
     parser.add_argument("--output", type=Path, required=True, help="the run's folder; called again, it goes on")
     parser.add_argument("--pieces", type=Path, help="where what was trained is written in small files")
-    parser.add_argument("--for", type=float, default=1e9, dest="seconds", help="seconds of this call")
+    parser.add_argument("--for", type=float, default=NO_LIMIT, dest="seconds", help="seconds of this call")
     parser.add_argument("--set", action="append", default=[], dest="sets", metavar="NAME=VALUE")
     return parser
+
+
+def check_times(settings: Any, call_seconds: float) -> None:
+    if not settings.seconds and call_seconds >= NO_LIMIT:
+        raise InputError("seconds=0 takes what a call has left: say with --for how long that is")
 
 
 def annealed(progress: float, step: int, warmup_steps: int) -> float:

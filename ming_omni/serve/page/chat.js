@@ -177,8 +177,8 @@ async function answer() {
     showError(problemOf(failure));
     if (!message.content) takeBack();
   }
+  await save(state.messages); // what is shown as done, a reload finds again
   showButtons();
-  save(state.messages);
 }
 
 function replay(samples) {

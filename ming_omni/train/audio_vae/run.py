@@ -22,7 +22,7 @@ from ming_omni.train.audio_vae.learner import Learner
 from ming_omni.train.audio_vae.looks import latent_statistics, look, spread
 from ming_omni.train.audio_vae.settings import Settings, read
 from ming_omni.train.audio_vae.store import Store
-from ming_omni.train.timed import LOG, SLACK_SECONDS, command, mark, rate_factor, summary
+from ming_omni.train.timed import LOG, SLACK_SECONDS, check_times, command, mark, rate_factor, summary
 
 RESERVE_SECONDS = 25.0
 """Left at the end of a call for saving and exporting."""
@@ -183,6 +183,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--start-from", type=Path, help="folder with the pieces of another machine's run")
     given = parser.parse_args(arguments)
     settings = read(given.recipe, given.sets)
+    check_times(settings, given.seconds)
     print(json.dumps(train(settings, given.output, given.pieces, given.seconds, given.start_from)))
 
 

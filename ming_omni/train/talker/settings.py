@@ -41,7 +41,7 @@ class LearnSettings:
     phonemes: float = 0.3
     voices: float = 0.3
     """Weights of the losses. The phonemes of the next patch, read off the state, teach where in the text we are; the
-    voice, what the prompt is there for."""
+    voice, read off it too, teaches to listen to the prompt."""
     input_noise: float = 0.25
     """What was spoken before is heard with noise of a standard deviation up to this: a talker hears its own errors."""
 
