@@ -66,9 +66,10 @@ def router(ming: Ming) -> APIRouter:
 
 
 def _listed(ming: Ming, name: str) -> dict[str, Any]:
-    """A voice of the shelf; one that comes with the model, or whose file is damaged, has no date."""
+    """A voice of the shelf. A release's own, and one whose file is damaged, have no sound to tell of."""
+    shelf = ming.speaker.shelf
     try:
-        return _card(ming.speaker.shelf.get(name))
+        return _card(shelf.get(name)) | ({"type": "built_in"} if shelf.is_built_in(name) else {})
     except InputError:
         return {"id": name, "object": "audio.voice", "name": name, "created_at": 0, "type": "built_in"}
 

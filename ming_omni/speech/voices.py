@@ -175,7 +175,7 @@ class Shelf:
 
     def add(self, voice: Voice, *, replace: bool = False) -> Path:
         path = self.folder / f"{check_name(voice.name)}{SUFFIX}"
-        if self._is_built_in(voice.name):
+        if self.is_built_in(voice.name):
             raise InputError(f"{voice.name!r} is a built-in voice; choose another name")
         if path.exists() and not replace:
             raise InputError(f"there is a voice {voice.name!r} already; delete it first, or choose another name")
@@ -184,11 +184,11 @@ class Shelf:
 
     def delete(self, name: str) -> None:
         path = self.find(name)
-        if self._is_built_in(name):
+        if self.is_built_in(name):
             raise InputError(f"{name!r} is a built-in voice and cannot be deleted")
         path.unlink()
 
-    def _is_built_in(self, name: str) -> bool:
+    def is_built_in(self, name: str) -> bool:
         return self.built_in is not None and (self.built_in / f"{name}{SUFFIX}").is_file()
 
     def _folders(self) -> list[Path]:

@@ -25,10 +25,10 @@ export function start(panel) {
       list.replaceChildren(...data.map(({ id, type }) => option(id, type)));
       if (data.some(({ id }) => id === chosen)) list.value = chosen;
     }
-    shelf.replaceChildren(...data.filter(({ type }) => type === "audio_sample").map(entry));
+    shelf.replaceChildren(...data.filter(({ seconds }) => seconds).map(entry));
   }
 
-  function entry({ id, seconds, consent }) {
+  function entry({ id, type, seconds, consent }) {
     const [item, name, about, remove] = ["li", "b", "span", "button"].map((tag) => document.createElement(tag));
     name.textContent = id;
     name.translate = false;
@@ -44,7 +44,7 @@ export function start(panel) {
         put(problem, problemOf(error));
       }
     };
-    item.append(name, about, remove);
+    item.append(name, about, ...(type === "built_in" ? [] : [remove]));
     return item;
   }
 
