@@ -135,9 +135,14 @@ def icons(folder: Path, style: str, concepts: dict, newer: Path | None = None) -
         code = concept["code"].removesuffix("-fe0f")
         key = codes.get(code) or codes.get(concept["code"]) or name.replace(" ", "-")
         if icon := known["icons"].get(key):
-            width, height = icon.get("width", known.get("width", 16)), icon.get("height", known.get("height", 16))
-            found[name, style] = draw_svg(f'viewBox="0 0 {width} {height}" color="{ink}"', icon["body"])
+            found[name, style] = draw_icon(icon, known, ink)
     return found
+
+
+def draw_icon(icon: dict, known: dict, ink: str) -> Image.Image:
+    """One of the icons of a set, whose size is its own or the set's; ink: of what names no colour."""
+    width, height = (icon.get(side, known.get(side, 16)) for side in ("width", "height"))
+    return draw_svg(f'viewBox="0 0 {width} {height}" color="{ink}"', icon["body"])
 
 
 def draw_svg(frame: str, body: str) -> Image.Image:
@@ -220,8 +225,7 @@ def silhouettes(folder: Path, style: str, concepts: dict) -> dict[tuple[str, str
         names = artists.CALLED.get(name, name.replace(" ", "-")).split()
         icon = next((known["icons"][n + ending] for n in names if n + ending in known["icons"]), None)
         if icon:
-            width, height = icon.get("width", known.get("width", 16)), icon.get("height", known.get("height", 16))
-            found[name, style] = draw_svg(f'viewBox="0 0 {width} {height}" color="#fff"', icon["body"])
+            found[name, style] = draw_icon(icon, known, "white")
     return found
 
 

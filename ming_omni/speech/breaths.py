@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from itertools import accumulate
 
-from ming_omni.speech.plain import CJK
+from ming_omni.speech.plain import CJK, has_chinese
 from ming_omni.speech.sentences import CLAUSE
 
 SECONDS_PER_LETTER, SECONDS_PER_CHINESE = 0.07, 0.25
@@ -32,7 +32,7 @@ def seconds_of(said: str) -> float:
 
 
 def _seconds(char: str) -> float:
-    return SECONDS_PER_CHINESE if "\u3400" <= char <= "\u9fff" else SECONDS_PER_LETTER
+    return SECONDS_PER_CHINESE if has_chinese(char) else SECONDS_PER_LETTER
 
 
 def breaths(said: str, seconds: float | None) -> Iterator[str]:

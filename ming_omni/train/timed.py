@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,11 @@ def command(about: str) -> argparse.ArgumentParser:
 def check_times(settings: Any, call_seconds: float) -> None:
     if not settings.seconds and call_seconds >= NO_LIMIT:
         raise InputError("seconds=0 takes what a call has left: say with --for how long that is")
+
+
+def time_left(call_seconds: float, reserve_seconds: float, called: float) -> float:
+    """Seconds that a call, which began at `called`, can train from now on if it takes all it has."""
+    return call_seconds - reserve_seconds - SLACK_SECONDS - (time.perf_counter() - called)
 
 
 def annealed(progress: float, step: int, warmup_steps: int) -> float:

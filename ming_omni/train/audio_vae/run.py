@@ -22,7 +22,7 @@ from ming_omni.train.audio_vae.learner import Learner
 from ming_omni.train.audio_vae.looks import latent_statistics, look, spread
 from ming_omni.train.audio_vae.settings import Settings, read
 from ming_omni.train.audio_vae.store import Store
-from ming_omni.train.timed import LOG, SLACK_SECONDS, check_times, command, mark, rate_factor, summary
+from ming_omni.train.timed import LOG, check_times, command, mark, rate_factor, summary, time_left
 
 RESERVE_SECONDS = 25.0
 """Left at the end of a call for saving and exporting."""
@@ -121,8 +121,7 @@ def train(
         checked = {} if facts["step"] else check(learner, store, length)
         rehearse(learner, store.rows(length))
         if not settings.seconds:
-            left = seconds - RESERVE_SECONDS - (time.perf_counter() - called)
-            settings.seconds = facts["seconds"] + left - SLACK_SECONDS
+            settings.seconds = facts["seconds"] + time_left(seconds, RESERVE_SECONDS, called)
         write({"event": "checked", **checked, "hours": store.hours, "setup_seconds": time.perf_counter() - called})
         first_step = facts["step"]
         began = last_save = last_look = logged = time.perf_counter()

@@ -96,15 +96,12 @@ class Store:
     def refresh(self) -> None:
         """Begin to decode shards that are new, and take in those that are ready."""
         for name, folder in self.settings.sounds.folders.items():
-            for shard in sorted(Path(folder).rglob("*.tar")):
-                if shard not in self.known:
-                    self.known.add(shard)
-                    path = place(shard, self.cache)
-                    self.waiting[shard] = name, path, self._begin(shard, path)
-            for part in sorted(Path(folder).glob("part-*.json")):
-                if part not in self.known:
-                    self.known.add(part)
-                    self.waiting[part] = name, part, None
+            shards = [(shard, place(shard, self.cache)) for shard in sorted(Path(folder).rglob("*.tar"))]
+            parts = [(part, part) for part in sorted(Path(folder).glob("part-*.json"))]  # decoded as they are
+            for found, path in shards + parts:
+                if found not in self.known:
+                    self.known.add(found)
+                    self.waiting[found] = name, path, self._begin(found, path)
         ready = [found for found, (_, _, future) in self.waiting.items() if future is None or future.done()]
         for found in ready:
             name, path, future = self.waiting.pop(found)

@@ -2,8 +2,8 @@
 
 One pass teaches every patch of every row. Helpers, thrown away afterwards, read off each state which phonemes the next
 patch will hold, and whose voice it is, as the teacher knows it: the state must know where in the text it is, and must
-have listened to the prompt. At the end the flow alone goes on
-learning: to do in a few steps what its own mean does with guidance in many.
+have listened to the prompt. At the end the flow alone goes on learning: to do in a few steps what its own mean does
+with guidance in many.
 """
 
 from __future__ import annotations
@@ -90,11 +90,16 @@ class Learner(nn.Module):
         return {name: p for name, p in self.talker.named_parameters() if not name.startswith("vae.")}
 
     @property
+    def helpers(self) -> tuple[nn.Module, ...]:
+        """What does not."""
+        return self.phonemes, self.voices
+
+    @property
     def learning(self) -> list[nn.Parameter]:
         """What learns now."""
         if self.is_distilling:
             return list(self.talker.flow.parameters())
-        return [*self.learned.values(), *self.phonemes.parameters(), *self.voices.parameters()]
+        return [*self.learned.values(), *(p for helper in self.helpers for p in helper.parameters())]
 
     def to_device(self, device: torch.device) -> None:
         self.to(device)

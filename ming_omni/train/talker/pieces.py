@@ -37,7 +37,7 @@ def save(folder: Path, learner: Learner, optimizer: torch.optim.Optimizer, facts
         "learned": {name: p.data for name, p in learner.learned.items()},
         "mean": learner.mean,
         "num_averaged": learner.num_averaged,
-        "helpers": [helper.state_dict() for helper in (learner.phonemes, learner.voices)],
+        "helpers": [helper.state_dict() for helper in learner.helpers],
         "old_flow": learner.old_flow.state_dict() if learner.is_distilling else None,
         "optimizer": optimizer.state_dict(),
         "facts": facts,
@@ -59,7 +59,7 @@ def restore(folder: Path, learner: Learner) -> dict[str, Any] | None:
     for name, parameter in learner.learned.items():
         parameter.copy_(state["learned"][name])
     learner.mean, learner.num_averaged = state["mean"], state["num_averaged"]
-    for helper, stored in zip((learner.phonemes, learner.voices), state["helpers"], strict=True):
+    for helper, stored in zip(learner.helpers, state["helpers"], strict=True):
         helper.load_state_dict(stored)
     return state["facts"] | {"optimizer": state["optimizer"]}
 

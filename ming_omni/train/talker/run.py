@@ -30,7 +30,7 @@ from ming_omni.train.talker import looks, pieces, store
 from ming_omni.train.talker.learner import Learner, Moved, config_of, on_device
 from ming_omni.train.talker.rows import Batch, make_rows
 from ming_omni.train.talker.settings import Settings, read
-from ming_omni.train.timed import LOG, SLACK_SECONDS, annealed, check_times, command, mark, summary
+from ming_omni.train.timed import LOG, annealed, check_times, command, mark, summary, time_left
 
 RESERVE_SECONDS = 25.0
 """Left at the end of a call for saving, speaking and exporting."""
@@ -222,8 +222,7 @@ def train(
         if settings.compile:
             rehearse(bench)
         if not settings.seconds:
-            left = seconds - RESERVE_SECONDS - (time.perf_counter() - called)
-            settings.seconds = world.agree(facts["seconds"] + left - SLACK_SECONDS)[0]
+            (settings.seconds,) = world.agree(facts["seconds"] + time_left(seconds, RESERVE_SECONDS, called))
         last_save = last_look = began = logged = time.perf_counter()
         before, sums, marks, num_logged = facts["seconds"], {}, [], facts["step"]
         while True:

@@ -99,8 +99,9 @@ def build(paths: Sequence[Path], split: str, vae: AudioVAE, config: TalkerConfig
     for path in dict.fromkeys(path for path, _, _ in found):
         samples = np.load(path.with_suffix(".npy"), mmap_mode="r")
         symbols, likenesses = np.load(path.with_suffix(".phonemes.npy")), np.load(path.with_suffix(".voices.npy"))
-        voices.append(likenesses[[clip.row for at, _, clip in found if at == path]])
-        own = sorted(((about, clip) for at, about, clip in found if at == path), key=lambda pair: -pair[1].num_patches)
+        own = [(about, clip) for at, about, clip in found if at == path]
+        voices.append(likenesses[[clip.row for _, clip in own]])
+        own.sort(key=lambda pair: -pair[1].num_patches)
         for about, clip in own:
             times = (np.arange(clip.num_patches * SLOTS) + 0.5) * patch / SLOTS + about["start"]
             end = about["start"] + about["length"]
