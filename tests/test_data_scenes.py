@@ -1,6 +1,7 @@
 """Scenes: the same for the same seed in any batch, labels that the pixels bear out, splits that share nothing."""
 
 from collections import Counter
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from ming_omni.data.bank import JUDGE_STYLES, PAINTER_STYLES, TEST_STYLES, stock
 from ming_omni.data.blind import blind_accuracy, transcript_prior
 from ming_omni.data.edits import EDITS
 from ming_omni.data.films import FILMS, FRAMES
-from ming_omni.data.lettering import font_split, pick_word, word_split
+from ming_omni.data.lettering import MORE_CHINESE_FONTS, MORE_LATIN_FONTS, font_split, pick_word, word_split
 from ming_omni.data.names import COLOURS, MOVES, NUMBERS, PLACES, SIDES, article, plural
 from ming_omni.data.pictures import KINDS, batches, draw, example
 from ming_omni.data.questions import QUESTIONS
@@ -18,6 +19,7 @@ from ming_omni.data.scenes import Background, Scene, Thing, Words, places
 from ming_omni.data.segments import MAKERS
 from ming_omni.data.sheet import write_sheet
 from ming_omni.data.splits import generator, leaks, split_of
+from ming_omni.data.sprites import LATIN, draw_fonts
 from ming_omni.errors import InputError
 from tests.data_bank import tiny_bank
 
@@ -108,6 +110,23 @@ def thing(concept, x, y, size=0.25, **more) -> Thing:
     bank = tiny_bank()
     sprite = next(i for i, (name, _) in enumerate(bank.keys) if name == concept)
     return Thing(sprite, concept, bank.keys[sprite][1], x, y, size, **more)
+
+
+def test_further_fonts_are_for_training_alone():
+    names = [name for _, files in (MORE_LATIN_FONTS | MORE_CHINESE_FONTS).values() for name in files.split()]
+    assert len(set(names)) == len(names) > 50
+    assert {font_split(name) for name in names} == {"train"}
+
+
+def test_a_font_is_drawn_from_the_file_of_its_name(tmp_path):
+    known = next(Path("/usr/share/fonts").rglob("DejaVuSans.ttf"), None)
+    if known is None:
+        pytest.skip("no font at hand")
+    (tmp_path / "usr/share/fonts").mkdir(parents=True)
+    (tmp_path / "usr/share/fonts/Play-Bold.ttf").write_bytes(known.read_bytes())
+    letters, cells, advances = draw_fonts([tmp_path])["Play-Bold"]
+    assert letters == LATIN and len(advances) == len(letters)
+    assert len({cell.tobytes() for cell in cells}) == len(letters)
 
 
 @pytest.mark.parametrize("place", PLACES)

@@ -33,6 +33,59 @@ CHINESE_FONTS = {
     "LXGWWenKai-Bold": ("LXGWWenKai-Bold.ttf", 0),
     "wqy-microhei": ("wqy-microhei.ttc", 0),
 }
+# Package of Debian -> licence, files. Whole families, for training alone: what is read in them is read in others too.
+MORE_LATIN_FONTS = {
+    "allerta": ("OFL-1.1", "allerta_medium"),
+    "arapey": ("OFL-1.1", "Arapey-Regular"),
+    "averia-sans-gwf": ("OFL-1.1", "AveriaSansGWF-Regular AveriaSansGWF-BoldItalic"),
+    "averia-serif-gwf": ("OFL-1.1", "AveriaSerifGWF-Bold"),
+    "b612": ("OFL-1.1", "B612-Bold B612Mono-Regular"),
+    "cantarell": ("OFL-1.1", "Cantarell-Regular Cantarell-ExtraBold"),
+    "cardo": ("OFL-1.1", "Cardob101"),
+    "cherrybomb": ("OFL-1.1", "CherryBomb-Regular"),
+    "comfortaa": ("OFL-1.1", "Comfortaa-Bold"),
+    "crosextra-caladea": ("Apache-2.0", "Caladea-Bold Caladea-Italic"),
+    "crosextra-carlito": ("OFL-1.1", "Carlito-Regular Carlito-BoldItalic"),
+    "dancingscript": ("OFL-1.1", "DancingScript-Bold"),
+    "dosis": ("OFL-1.1", "Dosis-Medium Dosis-ExtraBold"),
+    "ebgaramond": ("OFL-1.1", "EBGaramond12-Bold EBGaramond12-Italic"),
+    "fantasque-sans": ("OFL-1.1", "FantasqueSansMono-Bold FantasqueSansMono-Italic"),
+    "femkeklaver": ("CC-BY-SA-3.0", "femkeklaver"),
+    "firacode": ("OFL-1.1", "FiraCode-Medium"),
+    "go": ("BSD-3-Clause", "Go-Medium Go-Bold-Italic"),
+    "inter": ("OFL-1.1", "Inter-Medium Inter-BlackItalic"),
+    "jetbrains-mono": ("Apache-2.0", "JetBrainsMono-Bold"),
+    "junction": ("OFL-1.1", "Junction"),
+    "karla": ("OFL-1.1", "Karla-Medium Karla-BoldItalic"),
+    "kaushanscript": ("OFL-1.1", "KaushanScript-Regular"),
+    "league-spartan": ("OFL-1.1", "LeagueSpartan-Medium LeagueSpartan-Black"),
+    "leckerli-one": ("OFL-1.1", "LeckerliOne-Regular"),
+    "liberation": (
+        "OFL-1.1",
+        "LiberationSans-Bold LiberationSans-Italic LiberationSerif-Regular LiberationSerif-Bold LiberationMono-Bold "
+        "LiberationSansNarrow-Bold",
+    ),
+    "linuxlibertine": ("OFL-1.1", "LinLibertine_RB LinBiolinum_RB LinBiolinum_RI"),
+    "lobstertwo": ("OFL-1.1", "LobsterTwo-Bold"),
+    "manrope": ("OFL-1.1", "Manrope-Bold"),
+    "national-park": ("OFL-1.1", "NationalPark-Heavy"),
+    "open-sans": ("Apache-2.0", "OpenSans-Semibold OpenSans-ExtraBoldItalic OpenSans-CondBold"),
+    "play": ("OFL-1.1", "Play-Bold"),
+    "quattrocento": ("OFL-1.1", "Quattrocento-Regular"),
+    "roboto-unhinted": ("Apache-2.0", "Roboto-Medium Roboto-BlackItalic RobotoCondensed-Bold"),
+    "sil-andika": ("OFL-1.1", "Andika-Regular Andika-BoldItalic"),
+    "sil-charis": ("OFL-1.1", "CharisSIL-Bold CharisSIL-Italic"),
+    "sil-gentium": ("OFL-1.1", "Gentium-R"),
+    "sora": ("OFL-1.1", "Sora-SemiBold"),
+    "tuffy": ("public-domain", "Tuffy_Bold Tuffy_Italic"),
+    "vollkorn": ("OFL-1.1", "Vollkorn-Medium Vollkorn-BlackItalic"),
+    "yanone-kaffeesatz": ("OFL-1.1", "YanoneKaffeesatz-Bold"),
+}
+MORE_CHINESE_FONTS = {
+    "arphic-gbsn00lp": ("Arphic-1999", "gbsn00lp"),
+    "arphic-gkai00mp": ("Arphic-1999", "gkai00mp"),
+    "smiley-sans": ("OFL-1.1", "SmileySans-Oblique"),
+}
 _HELD_OUT = {"ComicNeue": "test", "Cabin": "dev", "wqy-microhei": "test", "NotoSerifCJK": "dev"}
 """Whole families: two weights of one design would be no test."""
 

@@ -20,12 +20,13 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from ming_omni.data.lettering import MORE_CHINESE_FONTS, MORE_LATIN_FONTS
 from ming_omni.errors import InputError
 
 FREE = {
     "Apache-2.0", "MIT", "BSD-3-Clause", "CC0-1.0", "CC-BY-2.0", "CC-BY-3.0", "CC-BY-4.0", "CC-BY-SA-3.0",
     "CC-BY-SA-4.0", "OFL-1.1", "Unlicense", "Bitstream-Vera", "free-for-any-use", "MIT-Festival", "WordNet-3.0",
-    "public-domain",
+    "public-domain", "Arphic-1999",
 }  # fmt: skip
 """Licences that shipped weights may be trained under. A tool, such as espeak-ng, may have another."""
 
@@ -162,6 +163,10 @@ FONTS = (
         for name in ("comic-neue", "lobster", "quicksand", "cabin", "lato", "lxgw-wenkai", "noto-cjk")
     ),
     CHINESE_LABELS,
+)
+MORE_FONTS = tuple(
+    Package("debian", f"fonts-{name}", licence)
+    for name, (licence, _) in (MORE_LATIN_FONTS | MORE_CHINESE_FONTS).items()
 )
 KOKORO = (
     _pypi(

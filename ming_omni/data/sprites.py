@@ -28,7 +28,13 @@ from ming_omni.data.concepts import (
     SUBGROUPS_OUT,
     WORDS_OUT,
 )  # fmt: skip
-from ming_omni.data.lettering import CHINESE_CHARACTERS, CHINESE_FONTS, LATIN_FONTS
+from ming_omni.data.lettering import (
+    CHINESE_CHARACTERS,
+    CHINESE_FONTS,
+    LATIN_FONTS,
+    MORE_CHINESE_FONTS,
+    MORE_LATIN_FONTS,
+)  # fmt: skip
 from ming_omni.errors import InputError
 
 SIDE = 96
@@ -72,6 +78,7 @@ def build_bank(path: Path, cache: Path | None = None, styles: tuple[str, ...] | 
         packages.CLIPART,
         *packages.PHOTOS,
         *packages.FONTS,
+        *packages.MORE_FONTS,
     ]
     sources = packages.fetch_all(wanted, cache)
     concepts = read_concepts(sources[packages.NAMES])
@@ -90,7 +97,7 @@ def build_bank(path: Path, cache: Path | None = None, styles: tuple[str, ...] | 
     if styles:
         drawings = {key: image for key, image in drawings.items() if key[1] in (*styles, "shape")}
     concepts |= {name: {"chinese": chinese, "group": "shape"} for name, (chinese, _) in SHAPES.items()}
-    fonts = draw_fonts([sources[package] for package in packages.FONTS if package in sources])
+    fonts = draw_fonts([sources[p] for p in packages.FONTS + packages.MORE_FONTS if p in sources])
     photos = read_photos([sources[package] for package in packages.PHOTOS if package in sources])
     write_bank(path, drawings, concepts, fonts, photos)
     counts = {
@@ -275,6 +282,11 @@ def draw_fonts(folders: list[Path]) -> dict[str, tuple[str, np.ndarray, np.ndarr
         for name, (file, face) in names.items():
             if file in files:
                 found[name] = (letters, *draw_letters(ImageFont.truetype(files[file], GLYPH_SIZE, index=face), letters))
+    stems = {path.stem: path for path in reversed(files.values())}
+    for more, letters in ((MORE_LATIN_FONTS, LATIN), (MORE_CHINESE_FONTS, CHINESE_CHARACTERS)):
+        for name in " ".join(names for _, names in more.values()).split():
+            if name in stems:
+                found[name] = (letters, *draw_letters(ImageFont.truetype(stems[name], GLYPH_SIZE), letters))
     return found
 
 

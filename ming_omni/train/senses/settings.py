@@ -48,6 +48,8 @@ class SightSettings:
     workers: int = 10
     photographs: str = ""
     """safetensors of `data.eyes.Eyes`, whose features the encoder learns to guess; empty: it does not."""
+    alike: float = 3.0
+    """Weight of that."""
     weight_decay: float = 0.05
     look_seconds: float = 30.0
 
