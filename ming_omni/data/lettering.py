@@ -121,6 +121,11 @@ CHINESE_CHARACTERS = "".join(sorted(set("".join(CHINESE_WORDS))))
 _CONSONANTS, _VOWELS = "bcdfghjklmnprstvwz", "aeiou"
 
 
+def faces(packages: dict[str, tuple[str, str]]) -> dict[str, tuple[str, int]]:
+    """Further fonts -> their files, without endings, and faces, as above: each is named like its file."""
+    return {name: (name, 0) for _, files in packages.values() for name in files.split()}
+
+
 def font_split(name: str) -> str:
     return next((split for family, split in _HELD_OUT.items() if name.startswith(family)), "train")
 

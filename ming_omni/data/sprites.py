@@ -34,6 +34,7 @@ from ming_omni.data.lettering import (
     LATIN_FONTS,
     MORE_CHINESE_FONTS,
     MORE_LATIN_FONTS,
+    faces,
 )  # fmt: skip
 from ming_omni.errors import InputError
 
@@ -276,17 +277,20 @@ def files(
 
 def draw_fonts(folders: list[Path]) -> dict[str, tuple[str, np.ndarray, np.ndarray]]:
     """Font name -> its letters, their cells (n, 48, 48) and advances (n,) in parts of the font size."""
-    found = {}
     files = {path.name: path for folder in folders for path in sorted((folder / "usr/share/fonts").rglob("*.*"))}
-    for names, letters in ((LATIN_FONTS, LATIN), (CHINESE_FONTS, CHINESE_CHARACTERS)):
+    stems: dict[str, Path] = {}
+    for path in files.values():
+        stems.setdefault(path.stem, path)
+    files |= stems
+    tables = (
+        (LATIN_FONTS | faces(MORE_LATIN_FONTS), LATIN),
+        (CHINESE_FONTS | faces(MORE_CHINESE_FONTS), CHINESE_CHARACTERS),
+    )
+    found = {}
+    for names, letters in tables:
         for name, (file, face) in names.items():
             if file in files:
                 found[name] = (letters, *draw_letters(ImageFont.truetype(files[file], GLYPH_SIZE, index=face), letters))
-    stems = {path.stem: path for path in reversed(files.values())}
-    for more, letters in ((MORE_LATIN_FONTS, LATIN), (MORE_CHINESE_FONTS, CHINESE_CHARACTERS)):
-        for name in " ".join(names for _, names in more.values()).split():
-            if name in stems:
-                found[name] = (letters, *draw_letters(ImageFont.truetype(stems[name], GLYPH_SIZE), letters))
     return found
 
 

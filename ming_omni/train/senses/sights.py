@@ -132,7 +132,7 @@ class Learner(nn.Module):
         self.cells = Cells(model.config.vision.out_hidden_size, labels.sizes)
         self.words = Words(model.thinker.embedding.weight.detach(), processor.tokenizer.encode, labels.names)
         self.requires_grad_(True)
-        self.photographs, self.weight = None, settings.sights.alike
+        self.photographs, self.photographs_weight = None, settings.sights.alike
         if settings.sights.photographs:
             self.photographs = Photographs(settings.sights.photographs, self.grid[1] // 2)
             width = sum(self.photographs.eyes.channels)
@@ -153,7 +153,7 @@ class Learner(nn.Module):
             if self.photographs is not None:
                 wanted = self.photographs(pictures).clamp(-4, 4)
                 distance = F.mse_loss(self.alike(merged).flatten(0, 1).float(), wanted)
-                found["photographs"] = self.weight * distance
+                found["photographs"] = self.photographs_weight * distance
         found |= {f"word/{name}": loss for name, loss in self.words.losses(tokens, labels).items()}
         return self.cells.losses(shown, labels) | found
 
