@@ -247,8 +247,8 @@ def test_looks_ask_as_the_product_asks(sets):
 def test_the_encoder_learns_to_name_cells_before_the_run_and_the_run_starts_from_it(sets, tmp_path, capsys):
     save_file(Eyes().state_dict(), tmp_path / "eyes.safetensors")
     small = ["sights.batch=2", "sights.fresh=1", "sights.pool=1", "sights.workers=0", "sights.fresh_every=1000"]
-    small += ["sights.look_seconds=1", "learn.warmup_steps=1", "learn.vision=3e-3", "pictures.varied=false"]
-    small += [f"sights.photographs={tmp_path}/eyes.safetensors"]
+    small += ["sights.look_seconds=1", "sights.rate=3e-3", "learn.warmup_steps=1", "pictures.varied=false"]
+    small += [f"sights.photographs={tmp_path}/eyes.safetensors", "sights.alike=3"]
     sights.train(settings([*sets, *small]), tmp_path / "first.safetensors", 14)
     first, *_, last = [json.loads(line) for line in capsys.readouterr().out.splitlines()][:-1]
     assert last["thing"] < first["thing"] and last["word/thing"] < first["word/thing"]

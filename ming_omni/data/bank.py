@@ -70,6 +70,13 @@ class Bank:
             self.fonts.append(Font(name, letters, first, tuple(widths.tolist())))
             first += len(letters)
 
+    def add(self, other: Bank) -> list[int]:
+        """The other's drawings too, without their names; returns their places among this bank's."""
+        first = len(self.keys)
+        self.keys += other.keys
+        self.sprites, self.small = torch.cat([self.sprites, other.sprites]), torch.cat([self.small, other.small])
+        return list(range(first, len(self.keys)))
+
     def chinese(self, concept: str) -> str:
         return self.concepts[concept]["chinese"]
 

@@ -6,6 +6,7 @@ text      dialogue, JSON lines                         speech    spoken sentence
 judges    the detector that scores generated pictures  engines   the same by other programs, for recognition alone
 sheet     contact sheets of every kind of scene          words    the dictionary that nano's talker reads by
 voices    a sentence of each of the teacher's voices that ship
+unnamed   drawings of other things than the bank's, for eyes that learn to see as EfficientNet does
 """
 
 from __future__ import annotations
@@ -65,6 +66,10 @@ def data_command(
     _same_request(output, {"kind": whole, "seed": seed, "count": count, "split": split})
     if kind == "sprites":
         return _sprites(output, packages_folder)
+    if kind == "unnamed":
+        from ming_omni.data.unnamed import build_unnamed
+
+        return build_unnamed(output / "unnamed.safetensors", packages_folder)
     if kind == "teacher":
         from ming_omni.data.teacher import build_teacher
 
@@ -96,7 +101,10 @@ def data_command(
     return _scenes(output, seed, count, split, workers, device, bank)
 
 
-KINDS = ("sprites", "teacher", "scenes", "plan", "speech", "engines", "text", "judges", "sheet", "words", "voices")
+KINDS = (
+    "sprites", "teacher", "scenes", "plan", "speech", "engines", "text", "judges", "sheet", "words", "voices",
+    "unnamed",
+)  # fmt: skip
 
 
 def _same_request(output: Path, request: dict) -> None:

@@ -1,8 +1,8 @@
 """A model, and batches of pictures, films, speech and text on its device -> losses; what learns, at which rate.
 
-Two helpers learn beside the model and are thrown away afterwards: one names what each cell of a picture shows from its
-token alone, one spells what is heard from the audio tokens alone (CTC). Both tell the encoders what to keep long before
-the thinker has learned to look or listen.
+Helpers learn beside the model and are thrown away afterwards: one names what each cell of a picture shows from its
+token alone, one spells what is heard from the audio tokens alone (CTC), one tells from them the language or dialect.
+All tell the encoders what to keep long before the thinker has learned to look or listen.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from ming_omni.train.senses.cells import Cells, Words
 from ming_omni.train.senses.network import Network, Rows, Thought, shipped
 from ming_omni.train.senses.rows import Batch
 from ming_omni.train.senses.settings import Settings
+from ming_omni.train.senses.sounds import SPOKEN
 
 RIGHT = "right/"
 """Begins the names of what is no loss: the share of tokens that would have been said right."""
@@ -56,6 +57,7 @@ class Learner(nn.Module):
         self.cells = Cells(merged, sizes.cells)
         self.words = Words(model.thinker.embedding.weight.detach(), processor.tokenizer.encode, sizes.names)
         self.letters = nn.Linear(width, sizes.letters + 1)
+        self.spoken = nn.Linear(width, len(SPOKEN))
         self.groups = self._choose()
         self.biases: balancing.Biases | None = None
         self.loads: Tensor | None = None
@@ -73,7 +75,7 @@ class Learner(nn.Module):
             "experts": [p for moe in mixtures for p in moe.experts.parameters()],
             "routers": [router.weight for moe in mixtures for router in moe.routers.values()],
             "low_rank": list(self.network.low_rank.parameters()),
-            "heads": [*self.cells.parameters(), *self.words.parameters(), *self.letters.parameters()],
+            "heads": [p for helper in self.helpers.values() for p in helper.parameters()],
         }
         if learn.audio_layers:
             late = model.audio.layers[-learn.audio_layers :]
@@ -94,6 +96,18 @@ class Learner(nn.Module):
             for part in ("a", "b"):
                 found[f"thinker.layers.{layer}.attention.{matrix}.lora_{part}"] = getattr(added, part)
         return found
+
+    @property
+    def helpers(self) -> dict[str, nn.Module]:
+        return {"cells": self.cells, "words": self.words, "letters": self.letters, "spoken": self.spoken}
+
+    def helper_names(self) -> dict[str, nn.Parameter]:
+        """The helpers, by the names under which they are exported."""
+        return {
+            f"helpers.{part}.{name}": p
+            for part, helper in self.helpers.items()
+            for name, p in helper.named_parameters()
+        }
 
     def to_device(self, device: torch.device) -> None:
         """What is frozen becomes bf16 on a GPU; what learns stays fp32."""
@@ -176,11 +190,18 @@ class Learner(nn.Module):
             with torch.set_grad_enabled(torch.is_grad_enabled() and self.settings.learn.audio_layers > 0):
                 encoded = self.ears.encode(media["features"], media["frames"])
             tokens = self.ears(encoded)
-            spelled = self.letters(F.layer_norm(tokens.float(), tokens.shape[-1:]))
+            normal = F.layer_norm(tokens.float(), tokens.shape[-1:])
+            spelled, spoken = self.letters(normal), self.spoken(normal)
         logits = spelled.float().log_softmax(-1).transpose(0, 1)  # (L, B, letters + 1)
         lengths = media["num_letters"]
         loss = F.ctc_loss(logits, media["letters"], media["tokens"], lengths, reduction="none", zero_infinity=True)
-        return tokens, {"speech/letters": self.settings.speech.letters * (loss / lengths.to(loss)).mean()}
+        is_heard = torch.arange(spoken.shape[1], device=spoken.device) < media["heard"][:, None]
+        means = (spoken.float() * is_heard[..., None]).sum(1) / media["heard"][:, None]
+        settings = self.settings.speech
+        return tokens, {
+            "speech/letters": settings.letters * (loss / lengths.to(loss)).mean(),
+            "speech/languages": settings.languages * F.cross_entropy(means, media["spoken"]),
+        }
 
     def _answers(self, batch: Moved, hidden: Tensor) -> dict[str, Tensor]:
         logits = self.network.logits(hidden[batch.asked]).float()
@@ -258,4 +279,6 @@ def _sounds(batch: Batch, store: Tensor, put, num_mel_bins: int) -> dict[str, Te
         # The lengths stay on the host: the loss asks for them there.
         "tokens": torch.from_numpy(found["tokens"]),
         "num_letters": torch.from_numpy(found["num_letters"]),
+        "heard": put(found["tokens"], torch.long),
+        "spoken": put(found["spoken"], torch.long),
     }

@@ -38,6 +38,7 @@ class PictureSettings:
 class SightSettings:
     """Of what comes before the run, `sights.py`."""
 
+    rate: float = 1e-3
     batch: int = 256
     fresh: int = 512
     """Pictures planned and drawn at once."""
@@ -48,8 +49,12 @@ class SightSettings:
     workers: int = 10
     photographs: str = ""
     """safetensors of `data.eyes.Eyes`, whose features the encoder learns to guess; empty: it does not."""
-    alike: float = 3.0
+    alike: float = 10.0
     """Weight of that."""
+    unnamed: str = ""
+    """What `ming data unnamed` made: drawings whose name nobody tells; their features are guessed all the same."""
+    unnamed_share: float = 0.33
+    """Of the pictures."""
     weight_decay: float = 0.05
     look_seconds: float = 30.0
 
@@ -82,6 +87,8 @@ class SpeechSettings:
     """Spans of time and bands of frequency are blotted out (SpecAugment, arXiv:1904.08779)."""
     letters: float = 0.5
     """Weight of the auxiliary loss: letters read off the audio tokens alone (CTC)."""
+    languages: float = 0.5
+    """Likewise: the language or dialect, read off the mean of what all audio tokens say."""
 
 
 @dataclass

@@ -12,6 +12,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -30,7 +31,7 @@ from ming_omni.data.scenes import Scene, background, concepts, pick, places, thi
 from ming_omni.data.splits import generator
 from ming_omni.train.senses import eyes
 from ming_omni.train.senses.bench import load_model, load_writer
-from ming_omni.train.senses.cells import Cells, Words
+from ming_omni.train.senses.cells import NOTHING, Cells, Words
 from ming_omni.train.senses.pictures import Labels, lines, still_grid, still_sizes
 from ming_omni.train.senses.settings import Settings, read
 from ming_omni.train.senses.workers import Feed
@@ -46,18 +47,24 @@ RESERVE_SECONDS = 5.0
 class Sights:
     """Batches of scenes and the labels of their cells, every number another."""
 
-    def __init__(self, stock: Stock, side: int, count: int, seed: int):
-        """side: cells of a picture in a row."""
+    def __init__(self, stock: Stock, side: int, count: int, seed: int, unnamed: Stock | None = None, share: float = 0):
+        """side: cells of a picture in a row; unnamed: drawings whose pictures, that share of all, nobody judges."""
         self.stock, self.side, self.count, self.seed = stock, side, count, seed
         self.labels = Labels(stock.bank)
+        self.unnamed, self.share = unnamed, share
 
     def batch(self, number: int) -> tuple[list[Scene], np.ndarray]:
         """scenes, labels (count, side, side, 4)"""
-        scenes = []
+        scenes, labels = [], []
         for i in range(number * self.count, (number + 1) * self.count):
             numbers = generator(self.seed, f"{self.stock.split} sights", i)
-            scenes.append((lines if numbers.random() < LINES else crowd)(numbers, self.stock))
-        return scenes, np.stack([self.labels.cells(self.stock, scene, self.side) for scene in scenes])
+            if self.unnamed and numbers.random() < self.share:
+                scenes.append(crowd(numbers, self.unnamed))
+                labels.append(np.full((self.side, self.side, 4), NOTHING, np.int16))
+            else:
+                scenes.append((lines if numbers.random() < LINES else crowd)(numbers, self.stock))
+                labels.append(self.labels.cells(self.stock, scenes[-1], self.side))
+        return scenes, np.stack(labels)
 
 
 def crowd(numbers: np.random.Generator, stock: Stock) -> Scene:
@@ -73,7 +80,20 @@ def crowd(numbers: np.random.Generator, stock: Stock) -> Scene:
 
 
 def make_sights(settings: Settings, side: int, split: str = "train") -> Sights:
-    return Sights(stock(Bank(settings.pictures.bank), split), side, settings.sights.fresh, settings.seed)
+    bank, chosen = Bank(settings.pictures.bank), settings.sights
+    named = stock(bank, split)
+    unnamed = unnamed_stock(named, add_unnamed(bank, settings)) if chosen.unnamed else None
+    return Sights(named, side, chosen.fresh, settings.seed, unnamed, chosen.unnamed_share)
+
+
+def add_unnamed(bank: Bank, settings: Settings) -> list[int]:
+    """Places of the drawings without names, which the bank holds from now on."""
+    return bank.add(Bank(settings.sights.unnamed, bank.device)) if settings.sights.unnamed else []
+
+
+def unnamed_stock(named: Stock, indexes: Sequence[int]) -> Stock:
+    """The same backgrounds, other things: each drawing is a thing of its own."""
+    return replace(named, sprites={f"{'/'.join(named.bank.keys[i])}": [i] for i in indexes})
 
 
 class Pool:
@@ -195,6 +215,8 @@ def train(settings: Settings, output: Path, seconds: float, start_from: Sequence
     called, chosen, device = time.perf_counter(), settings.sights, torch.device(settings.device)
     torch.set_float32_matmul_precision("high")
     bank = Bank(settings.pictures.bank, device)
+    judged = stock(bank, settings.look_split)
+    add_unnamed(bank, settings)
     learner = Learner(settings, bank).to(device)
     if start_from:
         restore(learner, start_from)
@@ -202,13 +224,13 @@ def train(settings: Settings, output: Path, seconds: float, start_from: Sequence
     feed = Feed({"sights": partial(make_sights, settings, side)}, {"sights": chosen.workers})
     pool = Pool(bank, chosen.pool, settings.pictures.pixels, side)
     dev = Pool(bank, LOOK_PICTURES, settings.pictures.pixels, side)
-    maker = Sights(stock(bank, settings.look_split), side, LOOK_PICTURES if chosen.workers else 8, settings.seed)
+    maker = Sights(judged, side, LOOK_PICTURES if chosen.workers else 8, settings.seed)
     dev.add(*maker.batch(0))
     dev_batch = dev.pictures[: len(dev)], dev.labels[: len(dev)].long()
     if settings.compile:
         look(learner, dev_batch)  # lays out the windows, once: nothing for a compiler
         learner.eyes.compile(dynamic=False)
-    rate, betas, decay = settings.learn.vision, tuple(settings.learn.betas), chosen.weight_decay
+    rate, betas, decay = chosen.rate, tuple(settings.learn.betas), chosen.weight_decay
     optimizer = torch.optim.AdamW(learner.parameters(), rate, betas, weight_decay=decay, fused=True)
     step, began, last_look, found = 0, time.perf_counter(), time.perf_counter(), {}
     span = seconds - RESERVE_SECONDS - (began - called)

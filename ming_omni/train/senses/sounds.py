@@ -32,6 +32,8 @@ ACCENTS = {
     "sichuan": "川渝", "dongbei": "东北", "henan": "河南", "shandong": "山东", "shaanxi": "陕西", "tianjin": "天津",
 }  # fmt: skip
 """Accents of `data.accents` -> what the product writes before such a transcript (`transcribe.dialects`)."""
+SPOKEN = [*dict.fromkeys(LANGUAGES.values()), *ACCENTS.values()]
+"""All that may stand before a transcript."""
 
 
 @dataclass(frozen=True)
@@ -239,6 +241,7 @@ class Sounds:
         batch.media["lengths"] = np.array([clip.length for clip in clips])
         batch.media["letters"] = np.concatenate([np.array(row, np.int64) for row in letters])
         batch.media["num_letters"] = np.array([len(row) for row in letters])
+        batch.media["spoken"] = np.array([SPOKEN.index(clip.language) for clip in clips])
         return batch
 
 

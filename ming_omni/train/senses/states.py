@@ -58,10 +58,7 @@ def export(folder: Path, learner: Learner, facts: dict[str, Any]) -> list[Path]:
             stored |= pack(value, min(GROUP, value.shape[-1]), bits=8).named(name)
         else:
             stored[name] = value if ".routers." in name else value.to(torch.bfloat16)
-    for name, head in (*learner.cells.named_parameters(prefix="cells"), *learner.letters.named_parameters("letters")):
-        if facts.get("is_over"):
-            break  # the helpers are of no use any more
-        stored[f"helpers.{name}"] = head.detach().to(torch.bfloat16).cpu()
+    stored |= {name: head.detach().to(torch.bfloat16).cpu() for name, head in learner.helper_names().items()}
     return write_pieces(folder, "trained", stored, {"facts": json.dumps(facts)})
 
 
@@ -81,14 +78,14 @@ def start_from(pieces: Iterable[Path], learner: Learner) -> dict[str, Any]:
     """
     stored, facts = _read(pieces)
     wanted = learner.names()
-    helpers = (*learner.cells.named_parameters(prefix="cells"), *learner.letters.named_parameters("letters"))
-    wanted |= {f"helpers.{name}": head for name, head in helpers}
+    wanted |= learner.helper_names()
     found = dict(unpack(stored))
     missing = [name for name in wanted if name not in found and not name.startswith("helpers.")]
     if missing and facts["step"]:
         raise InputError(f"the pieces lack {missing[0]} and {len(missing) - 1} more tensors that learn here")
     for name, value in found.items():
-        if name in wanted:
+        is_other = name.startswith("helpers.") and name in wanted and wanted[name].shape != value.shape
+        if name in wanted and not is_other:  # other clips have other letters
             wanted[name].copy_(value)
     return facts
 

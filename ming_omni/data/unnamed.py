@@ -1,0 +1,84 @@
+"""Drawings of other things than the bank's -> a second bank file, whose names nobody is told.
+
+Eyes that learn to guess what EfficientNet sees need no names for that, and the packages hold many times as many
+drawings as the bank. Left out are whatever might show one of the bank's things, whose drawings of dev and test nobody
+may meet, and the artist who is kept for the test.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from PIL import Image
+
+from ming_omni.data import artists, packages
+from ming_omni.data.bank import TEST_STYLES
+from ming_omni.data.concepts import RENAMED
+from ming_omni.data.splits import generator
+from ming_omni.data.sprites import FEW_DRAWINGS, ICON_SETS, draw_icon, read_concepts, write_bank
+
+MOST = {"emoji": 900, "icons": 900, "clipart": 5000}
+DRAWN = ("game-icons", "temaki")
+"""Icon sets of things; others are mostly signs for machines."""
+"""Drawings of each package."""
+MOST_BYTES = 150_000
+"""Of a file of clip art."""
+DULL = re.compile(r"skin-tone|flag|keycap|arrow|button|-off$|-(line|bold|duotone|light|thin|outline|rounded|sharp)$")
+"""Names of what is drawn often and alike, or is mere writing."""
+
+
+def build_unnamed(path: Path, cache: Path | None = None) -> dict:
+    """Write the file and its manifest beside it; returns the manifest."""
+    sets = {style: package for style, package in ICON_SETS.items() if style not in (*FEW_DRAWINGS, *TEST_STYLES)}
+    sets |= {"noto-v1": packages.NOTO_V1} | {style: artists.ICONS[style] for style in DRAWN}
+    sources = packages.fetch_all([*sets.values(), packages.NAMES, packages.CLIPART], cache)
+    concepts = read_concepts(sources[packages.NAMES])
+    words = {word for name in (*concepts, *RENAMED) for word in name.split()}
+    words |= {word for names in artists.CALLED.values() for word in re.split(r"[\s-]", names)}
+    drawings = {}
+    for style, package in sets.items():
+        count = MOST["icons" if style in DRAWN else "emoji"]
+        drawings |= others(sources[package], style, words, count)
+    if packages.CLIPART in sources:
+        drawings |= clipart(sources[packages.CLIPART], words, MOST["clipart"])
+    about = {name: {"chinese": "", "group": "unnamed"} for name, _ in drawings}
+    write_bank(path, drawings, about, {}, {})
+    return packages.write_manifest(path.parent, "unnamed", 0, {"sprites": len(drawings)}, sources, [path])
+
+
+def is_other(name: str, words: set[str]) -> bool:
+    """Whether no word of a file's name, in singular or plural, is part of a name that the bank has."""
+    own = set(re.split(r"[_\-\s\d]+", name.lower()))
+    return not own & words and not {word.rstrip("s") for word in own} & words and not DULL.search(name)
+
+
+def chosen(names: list[str], style: str, count: int) -> Iterator[str]:
+    """At most `count` of them, the same every time."""
+    order = generator(0, f"unnamed {style}", 0).permutation(len(names))
+    return (names[i] for i in sorted(order[:count]))
+
+
+def others(folder: Path, style: str, words: set[str], count: int) -> dict[tuple[str, str], Image.Image]:
+    known = json.loads((folder / "package" / "icons.json").read_text())
+    names = sorted(name for name in known["icons"] if is_other(name, words))
+    ink = "white" if style in artists.DYED_STYLES else "black"
+    return {(name, style): draw_icon(known["icons"][name], known, ink) for name in chosen(names, style, count)}
+
+
+def clipart(folder: Path, words: set[str], count: int) -> dict[tuple[str, str], Image.Image]:
+    """Cut-outs alone, whatever they show."""
+    paths = {
+        path.stem: path
+        for path in sorted((folder / "usr/share/openclipart/png").rglob("*.png"))
+        if path.stat().st_size < MOST_BYTES and is_other(path.stem, words)
+    }
+    found = {}
+    for name in chosen(sorted(paths), "clipart", count):
+        with Image.open(paths[name]) as image:
+            cut_out = image.convert("RGBA") if max(image.size) <= 2000 else None
+            if cut_out and cut_out.getchannel("A").getextrema() == (0, 255):
+                found[name, "clipart"] = cut_out
+    return found
