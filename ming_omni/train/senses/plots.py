@@ -13,6 +13,8 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
+from ming_omni.train.senses.sounds import ACCENTS
+
 WIDTH, HEIGHT, MARGIN = 560, 300, 34
 """Pixels of a panel."""
 COLOURS = ("#1f60c0", "#c04020", "#208040", "#8040a0", "#b08000", "#008090", "#c02080", "#606060", "#70a000", "#4060ff")
@@ -48,6 +50,7 @@ def curves(log: Path) -> dict[str, Points]:
 
 
 def draw(found: dict[str, Points], output: Path) -> None:
+    found = {name: points for name, points in found.items() if any(value for _, value in points)}
     panels = {title: {n: p for n, p in found.items() if wanted(n)} for title, wanted in PANELS.items()}
     panels = {title: lines for title, lines in panels.items() if lines}
     rows = -(-len(panels) // 2)
@@ -71,11 +74,19 @@ def _panel(pen: ImageDraw.ImageDraw, corner: tuple[int, int], title: str, lines:
 
     pen.rectangle((x0, y0, x1, y1), outline="#bbbbbb")
     pen.text((x0, corner[1] + 4), f"{title}   {low:.3g} to {high:.3g} over {end:.0f} s", fill="black")
-    for number, (name, points) in enumerate(sorted(lines.items())):
-        colour = COLOURS[number % len(COLOURS)]
-        pen.line([place(*point) for point in points], fill=colour, width=2)
-        label = f"{name.removeprefix('look/')} {points[-1][1]:.3g}"
-        pen.text((x0 + 6 + number // 10 * 260, y0 + 4 + number % 10 * 13), label, fill=colour)
+    colours = {name: COLOURS[number % len(COLOURS)] for number, name in enumerate(sorted(lines))}
+    for name, colour in colours.items():
+        pen.line([place(*point) for point in lines[name]], fill=colour, width=2)
+    for number, (name, colour) in enumerate(colours.items()):
+        label = f"{_plain(name)} {lines[name][-1][1]:.3g}"
+        corner = x0 + 6 + number // 10 * 260, y0 + 4 + number % 10 * 13
+        pen.text(corner, label, fill=colour, stroke_width=2, stroke_fill="white")
+
+
+def _plain(name: str) -> str:
+    """In letters that the font has."""
+    first, *rest = name.removeprefix("look/").split("/")
+    return "/".join([next((accent for accent, written in ACCENTS.items() if written == first), first), *rest])
 
 
 def main(arguments: list[str] | None = None) -> None:
