@@ -229,7 +229,7 @@ EYES = _pypi(
     "Apache-2.0",
     "f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be",
 )
-"""For judges only: nothing that nano is made of has seen it."""
+"""Judges start from it; nano's eyes learn to guess its features."""
 DIALOGUE = _pypi(
     "chatterbot-corpus", "1.3.3", "BSD-3-Clause", "86de5300afb9a80826386339d3bec79c0a72eb0358abb8327e2ecef5ae0ce154"
 )
