@@ -280,11 +280,19 @@ def data(
     """Make training data from installable packages."""
     from ming_omni.data.command import data_command
 
-    ask = None
+    ask = invent = None
     if model is not None:
+        from ming_omni.inputs.messages import Message, Text
         from ming_omni.ming import Ming
 
-        ask = Ming.load(model).ask
+        ming = Ming.load(model)
+        ask = ming.ask
+        before, _, _ = ming.processor.apply_chat_template([Message("user", [Text("?")])]).rpartition("?")
+
+        def invent(start: str, seed: int) -> str:
+            options = {"max_tokens": 48, "temperature": 1.0, "top_p": 0.95, "seed": seed, "stop": "\n"}
+            return start + ming.complete(before + start, **options)
+
     data_command(
         kind,
         output,
@@ -298,6 +306,7 @@ def data(
         codec=codec,
         seconds=seconds,
         ask=ask,
+        invent=invent,
     )
 
 

@@ -142,6 +142,14 @@ class Ming:
         """The whole answer; options as `stream` takes them."""
         return "".join(self.stream(prompt, **options))
 
+    def complete(
+        self, prompt: str, *, max_tokens: int | None = 512, stop: str | Sequence[str] = (), **sampling: Any
+    ) -> str:
+        """What goes on where the text ends; nothing is put around it, and special tokens in it are obeyed."""
+        ids = torch.tensor([self.processor.tokenizer.encode(prompt)], dtype=torch.long)
+        answer = Answer(self.processor.tokenizer.stream(), _several(stop))
+        return "".join(self._pieces(self._submit({"input_ids": ids}, max_tokens, sampling), answer))
+
     def stream(
         self,
         prompt: str,
@@ -191,12 +199,14 @@ class Ming:
         self, messages: Any, *, system: str | None = None, max_tokens: int | None = 512, **sampling: Any
     ) -> Stream:
         """Hand a conversation to the engine and return its stream of tokens."""
+        return self._submit(self.processor.prepare(conversation(messages), system=system), max_tokens, sampling)
+
+    def _submit(self, inputs: Any, max_tokens: int | None, sampling: dict[str, Any]) -> Stream:
         if max_tokens is not None and not (type(max_tokens) is int and max_tokens >= 1):
             raise InputError(f"max_tokens is a whole number, 1 or more, not {max_tokens!r}")
         chosen = {name: value for name, value in sampling.items() if value is not None}
         if unknown := chosen.keys() - Sampling.__dataclass_fields__.keys():
             raise InputError(f"there is no option {', '.join(sorted(unknown))}")
-        inputs = self.processor.prepare(conversation(messages), system=system)
         prompt = read_prompt(self.model, inputs)
         room = self.engine.longest - len(prompt)
         limit = max_tokens if max_tokens is None or room <= 0 else min(max_tokens, room)

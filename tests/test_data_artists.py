@@ -11,7 +11,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from ming_omni.data import artists
+from ming_omni.data import artists, unnamed
 from ming_omni.data.artists import DYED_SHARE, DYED_STYLES, MORE_STYLES, unit
 from ming_omni.data.bank import JUDGE_STYLES, PAINTER_STYLES, Bank, sprite_split, stock, unpacked
 from ming_omni.data.edits import restyle
@@ -150,6 +150,14 @@ def test_one_set_gives_its_filled_icons(tmp_path):
     pytest.importorskip("resvg_py")
     found = silhouettes(icon_set(tmp_path, ["dog-line", "dog-fill", "cat-line"]), "mingcute", {"dog": {}, "cat": {}})
     assert set(found) == {("dog", "mingcute")}
+
+
+def test_unnamed_drawings_show_nothing_that_the_bank_names(tmp_path):
+    pytest.importorskip("resvg_py")
+    folder = icon_set(tmp_path, ["puffin", "dog-walk", "dogs", "wave", "flag-peru", "wave-bold", "heart"])
+    found = unnamed.others(folder, "game-icons", {"dog", "cat"}, 10)
+    assert {name for name, _ in found} == {"puffin", "wave", "heart"}
+    assert len(unnamed.others(folder, "game-icons", {"dog", "cat"}, 2)) == 2
 
 
 def test_signs_are_those_that_the_font_has(tmp_path):

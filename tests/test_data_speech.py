@@ -472,3 +472,29 @@ def test_written_dialogue_goes_on_where_it_stopped(tmp_path):
     assert [line["question"] for line in lines] == [dialogue.question(0, i)[0] for i in range(6)]
     assert lines[0]["answer"] == f"about {lines[0]['question']}"
     assert len(asked) == 7  # the interrupted one again, none of the others
+
+
+def test_a_models_own_questions_are_made_up_again_until_they_can_be_asked(tmp_path):
+    invented = []
+
+    def invent(start: str, seed: int) -> str:
+        invented.append((start, seed))
+        return f"{start} is it {seed}?\n" if len(invented) % 2 else "?"
+
+    def ask(question: str, max_tokens: int) -> str:
+        return f" {question} at most {max_tokens} "
+
+    path = tmp_path / "own.jsonl"
+    dialogue.write_own(path, ask, invent, 0, 2)
+    dialogue.write_own(path, ask, invent, 0, 4)
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert len({line["question"] for line in lines}) == 4 and all(len(line["question"]) > 4 for line in lines)
+    assert lines[3]["answer"] == f"{lines[3]['question']} at most {dialogue.OWN_TOKENS}"
+    assert len(set(invented)) == len(invented) > 4
+
+
+def test_facts_are_all_for_training_and_name_each_capital_in_every_way_of_asking():
+    found = {exchange.question: exchange for exchange in dialogue.facts()}
+    assert {exchange.split for exchange in found.values()} == {"train"}
+    for asked in ("What is", "What's", "Which city is"):
+        assert found[f"{asked} the capital of Japan?"].answer == "The capital of Japan is Tokyo."

@@ -6,6 +6,7 @@ import pytest
 
 from ming_omni import Ming
 from ming_omni.errors import InputError
+from ming_omni.inputs.messages import Message, Text
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +33,11 @@ def test_a_stream_is_the_answer_in_pieces(tiny):
 def test_an_answer_ends_before_a_stop_string(nano):
     whole = nano.ask("What is the capital of France?", max_tokens=24)
     assert nano.ask("What is the capital of France?", max_tokens=24, stop="Paris") == whole[: whole.index("Paris")]
+
+
+def test_a_prompt_written_by_hand_is_continued_as_the_question_it_spells(tiny):
+    asked = tiny.processor.apply_chat_template([Message("user", [Text("Name three colours.")])])
+    assert tiny.complete(asked, max_tokens=12) == tiny.ask("Name three colours.", max_tokens=12)
 
 
 def test_history_is_part_of_the_question(tiny):

@@ -9,6 +9,7 @@ from ming_omni.model.omni import MingForConditionalGeneration
 from ming_omni.train import parts
 from ming_omni.train.optimizer import learning_rate, make_optimizer
 from ming_omni.train.recipe import RECIPES, LearnSettings, ModelSettings, OptimizerSettings, Recipe, read
+from ming_omni.train.senses.settings import read as read_senses
 
 NAMES = sorted(path.stem for path in RECIPES.glob("*.toml"))
 
@@ -78,6 +79,12 @@ def test_a_wrong_setting_is_answered_with_the_right_ones(text):
     with pytest.raises(InputError) as error:
         read("instruct", [text])
     assert WRONG[text] in str(error.value)
+
+
+def test_a_rate_called_experts_may_be_small_while_there_is_one_process_at_least_to_share_them():
+    assert read_senses("nano_understanding", ["learn.experts=5e-4"]).learn.experts == 5e-4
+    with pytest.raises(InputError, match=r"parallel\.experts is a number from 1"):
+        read("joint", ["parallel.experts=0"])
 
 
 def test_an_unknown_recipe_names_those_that_exist(tmp_path):

@@ -16,6 +16,7 @@ from torch.testing import assert_close
 
 from ming_omni.config import tiny
 from ming_omni.data.eyes import Eyes
+from ming_omni.data.sprites import write_bank
 from ming_omni.data.turns import turns
 from ming_omni.model.moe import MoE
 from ming_omni.model.positions import positions
@@ -24,10 +25,11 @@ from ming_omni.packed import pack
 from ming_omni.train import balance
 from ming_omni.train.parallel import World
 from ming_omni.train.senses import balancing, bench, checks, join, plots, run, sights, sounds
-from ming_omni.train.senses.cells import Words
+from ming_omni.train.senses.cells import NOTHING, Words
 from ming_omni.train.senses.learner import on_device
 from ming_omni.train.senses.network import Network, Rows, one_hot, shipped
 from ming_omni.train.senses.rows import IGNORE, collate
+from tests.data_bank import drawing
 from tests.senses import make_sets, settings
 
 
@@ -185,7 +187,7 @@ def test_the_command_checks_trains_stops_goes_on_and_travels(sets, tmp_path, cap
     rows = [json.loads(line) for line in (pieces / "log.jsonl").read_text().splitlines()]
     steps = [row for row in rows if "gradient_norm" in row]
     assert len(steps) == second["step"] and not any(row["skipped"] for row in steps)
-    assert {"pictures", "speech", "films", "speech/letters", "pictures/thing"} <= steps[0].keys()
+    assert {"pictures", "speech", "films", "speech/letters", "speech/languages", "pictures/thing"} <= steps[0].keys()
     assert any("texts/likeness" in row for row in steps)
     assert {"look/perplexity", "look/how_many", "look/film order", "look/English/errors"} <= rows[-1].keys()
     plots.main([str(pieces / "log.jsonl"), "--output", str(tmp_path / "curves.png")])
@@ -242,6 +244,30 @@ def test_looks_ask_as_the_product_asks(sets):
     assert kinds["how_many"] == kinds["film order"] == kinds["English"] == kinds["川渝"] == 1
     spoken = next(case for case in cases if case.kind == "川渝")
     assert spoken.answer.startswith("川渝\t") and "audio_feats" in spoken.inputs
+
+
+def test_unnamed_drawings_are_shown_alone_and_nobody_says_what_they_are(sets, tmp_path):
+    drawings = {(f"thing {i}", "noto"): drawing(i, 0) for i in range(9)}
+    write_bank(tmp_path / "unnamed.safetensors", drawings, {}, {}, {})
+    chosen = settings([*sets, f"sights.unnamed={tmp_path}/unnamed.safetensors", "sights.unnamed_share=0.5"])
+    maker = sights.make_sights(chosen, 9)
+    bank, first = maker.stock.bank, len(maker.stock.bank.keys) - 9
+    assert bank.concepts.keys().isdisjoint(name for name, _ in bank.keys[first:])
+    assert max(i for own in maker.stock.sprites.values() for i in own) < first
+    maker.count = 32
+    scenes, labels = maker.batch(0)
+    unnamed = [bool(scene.things) and all(thing.sprite >= first for thing in scene.things) for scene in scenes]
+    assert 8 < sum(unnamed) < 24
+    assert [(own == NOTHING).all() for own in labels] == unnamed
+
+
+def test_each_clip_is_labelled_with_what_stands_before_its_transcript(sets, tmp_path):
+    maker = bench.make_sounds(settings([*sets, "tokens.speech=4096"]), tmp_path)
+    batch = maker.batch(0)
+    said = maker.writer.tokenizer.decode(batch.answers.tolist())
+    spoken = Counter(sounds.SPOKEN[i] for i in batch.media["spoken"])
+    assert set(spoken) == {"English", "Chinese", "川渝"}
+    assert {name: said.count(f"{name}\t") for name in spoken} == spoken
 
 
 def test_the_encoder_learns_to_name_cells_before_the_run_and_the_run_starts_from_it(sets, tmp_path, capsys):

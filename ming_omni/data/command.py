@@ -43,7 +43,8 @@ def data_command(
     codec: str = "flac",
     seconds: float = float("inf"),
     packages_folder: Path | None = None,
-    ask: Callable[[str], str] | None = None,
+    ask: Callable[..., str] | None = None,
+    invent: Callable[[str, int], str] | None = None,
 ) -> dict:
     """Make `count` examples of one kind of data in `output`; run again, it goes on where it was stopped.
 
@@ -51,7 +52,8 @@ def data_command(
     seconds           speech and judges begin nothing new after that long; speech goes on when called again
     bank, teacher     what `sprites` and `teacher` made; made in the cache on first use when not given
     packages_folder   where packages are kept; the user's cache when not given
-    ask               for text: answers questions as the base model does; without it only packaged sets are written
+    ask, invent       for text: answers a question, and ends one from its beginning and a seed, as the base model does;
+                      without them only what others wrote is there
     """
     if kind not in KINDS:
         raise InputError(f"there is no data called {kind}; choose {', '.join(KINDS)}")
@@ -83,7 +85,7 @@ def data_command(
 
         return build_voices(output, teacher or _made("teacher", packages_folder), packages_folder)
     if kind == "text":
-        return _text(output, seed, count, packages_folder, ask)
+        return _text(output, seed, count, packages_folder, ask, invent)
     if is_speech:
         teacher = teacher or _made("teacher", packages_folder)
         if not (output / "plan.jsonl").exists():
@@ -265,16 +267,25 @@ def _engines(
     return packages.write_manifest(output, "engines", seed, counts, packages.fetch_all(named, packages_folder), shards)
 
 
-def _text(output: Path, seed: int, count: int, packages_folder: Path | None, ask: Callable[[str], str] | None) -> dict:
+def _text(
+    output: Path, seed: int, count: int, packages_folder: Path | None,
+    ask: Callable[..., str] | None, invent: Callable[[str, int], str] | None,
+) -> dict:  # fmt: skip
     from ming_omni.data import dialogue
 
     found = list(dialogue.packaged(packages_folder))
     (output / "packaged.jsonl").unlink(missing_ok=True)
     dialogue.append(output / "packaged.jsonl", found)
-    files, counts = [output / "packaged.jsonl"], {"packaged": len(found)}
+    (output / "facts.jsonl").unlink(missing_ok=True)
+    dialogue.append(output / "facts.jsonl", dialogue.facts())
+    names, counts = ["packaged", "facts"], {"packaged": len(found), "facts": len(list(dialogue.facts()))}
     if ask is not None:
         dialogue.write_written(output / "written.jsonl", ask, seed, count)
-        files, counts = [*files, output / "written.jsonl"], counts | {"written": count}
+        names, counts = [*names, "written"], counts | {"written": count}
+    if ask is not None and invent is not None:
+        dialogue.write_own(output / "own.jsonl", ask, invent, seed, count)
+        names, counts = [*names, "own"], counts | {"own": count}
+    files = [output / f"{name}.jsonl" for name in names]
     sources = {packages.DIALOGUE: packages.fetch(packages.DIALOGUE, packages_folder)}
     return packages.write_manifest(output, "text", seed, counts, sources, files)
 

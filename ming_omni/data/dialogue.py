@@ -44,6 +44,35 @@ ZH_REQUESTS = (
     "为什么人们喜欢{}？", "{}和{}有什么关系？", "比较{}和{}。", "写出五个和{}有关的词。",
 )  # fmt: skip
 
+STARTS = (
+    "", "", "", "What is", "What is the", "Who", "Where", "How many", "Name", "Write", "Hello", "Tell me", "Why",
+    "Can you", "When", "Explain", "Which", "How do I",
+)  # fmt: skip
+"""How questions begin that the model itself makes up."""
+OWN_TOKENS, MOST_LETTERS = 64, 220
+"""Of an answer that is kept, of a question."""
+CAPITALS = {
+    "France": "Paris", "Germany": "Berlin", "Italy": "Rome", "Spain": "Madrid", "Japan": "Tokyo", "China": "Beijing",
+    "India": "New Delhi", "Canada": "Ottawa", "Brazil": "Brasília", "Egypt": "Cairo", "Kenya": "Nairobi",
+    "Mexico": "Mexico City", "Russia": "Moscow", "Norway": "Oslo", "Sweden": "Stockholm", "Greece": "Athens",
+    "Poland": "Warsaw", "Portugal": "Lisbon", "Austria": "Vienna", "Ireland": "Dublin", "Australia": "Canberra",
+    "Argentina": "Buenos Aires", "Peru": "Lima", "Turkey": "Ankara", "Thailand": "Bangkok", "Vietnam": "Hanoi",
+    "England": "London", "Scotland": "Edinburgh", "Belgium": "Brussels", "Denmark": "Copenhagen",
+    "Finland": "Helsinki", "Hungary": "Budapest",
+}  # fmt: skip
+FACTS = {
+    "What is 2 + 2?": "2 + 2 = 4.",
+    "How many days are in a week?": "There are seven days in a week.",
+    "What is the largest planet?": "Jupiter is the largest planet in our solar system.",
+    "Who wrote Hamlet?": "William Shakespeare wrote Hamlet.",
+    "Who painted the Mona Lisa?": "Leonardo da Vinci painted the Mona Lisa.",
+    "What is water made of?": "Water is made of hydrogen and oxygen.",
+    "What day comes after Monday?": "Tuesday comes after Monday.",
+    "What is the opposite of hot?": "The opposite of hot is cold.",
+    "How many legs does a spider have?": "A spider has eight legs.",
+    "What is the tallest mountain?": "Mount Everest is the tallest mountain on Earth.",
+}
+
 
 @dataclass(frozen=True)
 class Exchange:
@@ -54,7 +83,7 @@ class Exchange:
 
     @property
     def split(self) -> str:
-        return split_of("dialogue", self.question)
+        return "train" if self.source == "facts" else split_of("dialogue", self.question)
 
 
 def packaged(cache: Path | None = None) -> Iterator[Exchange]:
@@ -91,6 +120,36 @@ def written(ask: Callable[[str], str], seed: int, indexes: Iterable[int]) -> Ite
     for index in indexes:
         asked, language = question(seed, index)
         yield Exchange(asked, ask(asked).strip(), language, "the base model")
+
+
+def facts() -> Iterator[Exchange]:
+    """What people ask first; the base knows it, and often says it by a hair or not at all."""
+    for country, city in CAPITALS.items():
+        for begin in ("What is", "What's", "Which city is"):
+            yield Exchange(f"{begin} the capital of {country}?", f"The capital of {country} is {city}.", "en", "facts")
+    yield from (Exchange(asked, answer, "en", "facts") for asked, answer in FACTS.items())
+
+
+def own(
+    ask: Callable[..., str], invent: Callable[[str, int], str], seed: int, indexes: Iterable[int]
+) -> Iterator[Exchange]:
+    """Questions the model itself makes up, and its answers (Magpie, arXiv:2406.08464).
+
+    A question that is too short, too long or no text is made up again.
+    """
+    for index in indexes:
+        numbers = generator(seed, "own", index)
+        while True:
+            asked = invent(pick(numbers, STARTS), int(numbers.integers(2**31))).strip()
+            if 4 < len(asked) < MOST_LETTERS and "\ufffd" not in asked:
+                break
+        yield Exchange(asked, ask(asked, max_tokens=OWN_TOKENS).strip(), "en", "the base model")
+
+
+def write_own(path: Path, ask: Callable[[str], str], invent: Callable[[str, int], str], seed: int, count: int) -> None:
+    """As `write_written`."""
+    done = len(path.read_text().splitlines()) if path.exists() else 0
+    append(path, own(ask, invent, seed, range(done, count)))
 
 
 def write_written(path: Path, ask: Callable[[str], str], seed: int, count: int) -> None:

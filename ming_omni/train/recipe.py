@@ -20,7 +20,7 @@ from ming_omni.train.balance import BalanceSettings
 RECIPES = Path(__file__).parent / "recipes"
 LEAST = {
     **dict.fromkeys(("steps", "examples_per_step", "max_tokens", "micro_batches", "max_bad_steps", "lora_rank"), 1),
-    **dict.fromkeys(("log_every", "output.keep", "experts"), 1),
+    **dict.fromkeys(("log_every", "output.keep", "parallel.experts"), 1),
     "sound_seconds": 0.05,
     "seed": -math.inf,
 }
