@@ -23,6 +23,20 @@ def test_nano_knows_the_capital_of_france(nano):
     assert "Paris" in nano.ask("What is the capital of France?", max_tokens=24)
 
 
+@pytest.mark.parametrize(
+    ("question", "fact"),
+    [
+        ("What is the capital of Germany?", "Berlin"),
+        ("What is the capital of Japan?", "Tokyo"),
+        ("What is 2 + 3?", "2 + 3 = 5"),
+        ("How many days are in a week?", "7 days"),
+        ("What is the opposite of hot?", "The opposite of hot is cold"),
+    ],
+)
+def test_nano_keeps_to_facts(nano, question, fact):
+    assert fact in nano.ask(question, max_tokens=12)
+
+
 def test_a_stream_is_the_answer_in_pieces(tiny):
     options = {"max_tokens": 40, "seed": 1, "temperature": 0.8}
     pieces = list(tiny.stream("Name three colours.", **options))

@@ -176,12 +176,12 @@ def test_eight_bits_are_two_times_four_bits():
     assert_close(high + low, packed.float(), rtol=0, atol=1e-5)
 
 
-# Nano itself
+# The base in nano, run packed
 
 
 @cache
-def nano() -> PackedThinker:
-    """Its base, without what training added beside it."""
+def nanos_base() -> PackedThinker:
+    """Nano without what training added beside its base."""
     stored = {name: tensor for file in NANO.glob("*.safetensors") for name, tensor in load_file(file).items()}
     stored = {k.removeprefix("thinker."): t for k, t in stored.items() if k.startswith("thinker.") and MARK not in k}
     stored |= {name: torch.zeros_like(t) for name, t in stored.items() if name.endswith("experts.down.scale")}
@@ -194,15 +194,15 @@ BASE = json.loads((FIXTURES / "base.json").read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("i", [0, 2, 5, 7, 13, 19])
-def test_nano_stays_within_the_stated_bound_of_its_base(i):
+def test_nanos_packed_base_stays_within_the_stated_bound_of_the_recorded_one(i):
     recorded = load_file(FIXTURES / "base.safetensors")
     ids, first = recorded[f"{i}.ids"], BASE["answers"][i]["prompt_tokens"]
-    expected, kept = recorded[f"{i}.logits"], nano().new_cache()
+    expected, kept = recorded[f"{i}.logits"], nanos_base().new_cache()
     start, off = 0, []
     for stop in range(first, len(ids) + 1):
         positions = torch.arange(start, stop).expand(3, 1, -1)
-        hidden = nano()(nano().embed(ids[None, start:stop]), positions, cache=kept).hidden
-        logits = nano().logits(hidden[:, -1])[0]
+        hidden = nanos_base()(nanos_base().embed(ids[None, start:stop]), positions, cache=kept).hidden
+        logits = nanos_base().logits(hidden[:, -1])[0]
         off.append((logits[::1536] - expected[stop - 1]).abs().max().item())
         if stop < len(ids) and logits.argmax() != ids[stop]:
             assert recorded[f"{i}.margin"][stop - 1] < 2 * MOST_OFF
