@@ -1,0 +1,197 @@
+"""The eyes and ears that ship with nano: pictures, print, films and speech, from Python, the terminal and over HTTP."""
+
+import asyncio
+import base64
+import json
+from pathlib import Path
+
+import av
+import openai
+import pytest
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+from typer.testing import CliRunner
+
+from ming_omni import Ming
+from ming_omni.cli import app
+from ming_omni.evaluate.metrics import character_errors, word_errors
+from tests.callers import Caller, spoken
+from tests.serving import serving
+
+EXAMPLES = Path(__file__).parent.parent / "examples" / "understand"
+SAILBOAT, ENVELOPE, WORD = (EXAMPLES / name for name in ("sailboat.png", "envelope.png", "word.png"))
+WHERE = "Where is the envelope?"
+DIRECTION = "In which direction does the monkey move?"
+
+
+@pytest.fixture(scope="module")
+def nano():
+    return Ming.load("nano")
+
+
+@pytest.fixture(scope="module")
+def served(nano):
+    with serving(nano) as served:
+        yield served
+
+
+@pytest.fixture(scope="module")
+def client(served):
+    with openai.OpenAI(base_url=f"{served.url}/v1", api_key="none", max_retries=0, timeout=60) as client:
+        yield client
+
+
+# Pictures
+
+
+@pytest.mark.parametrize(
+    ("question", "picture", "answer"),
+    [
+        ("What is in the picture?", SAILBOAT, "a sailboat"),
+        ("图里有什么？", SAILBOAT, "帆船"),
+        ("What is in the picture?", WORD, "a saxophone"),
+        ("What colour is the sailboat?", SAILBOAT, "purple"),
+        ("帆船是什么颜色的？", SAILBOAT, "紫色"),
+        ("Where is the sailboat?", SAILBOAT, "at the top left"),
+        ("信封在哪里？", ENVELOPE, "左上角"),
+    ],
+)
+def test_nano_names_a_thing_its_colour_and_its_place_in_both_languages(nano, question, picture, answer):
+    assert nano.ask(question, images=picture, max_tokens=16) == answer
+
+
+@pytest.mark.parametrize(("thing", "picture"), [("a sailboat", SAILBOAT), ("a cloud", ENVELOPE), ("a saxophone", WORD)])
+def test_nano_finds_what_is_there_and_denies_what_is_not(nano, thing, picture):
+    answers = {path: nano.ask(f"Is there {thing}?", images=path, max_tokens=4) for path in (SAILBOAT, ENVELOPE, WORD)}
+    assert answers == {path: "yes" if path == picture else "no" for path in answers}
+
+
+@pytest.mark.parametrize(
+    ("turned", "place"),
+    [
+        (lambda picture: picture, "at the top left"),
+        (ImageOps.mirror, "at the top right"),
+        (ImageOps.flip, "at the bottom left"),
+        (lambda picture: picture.rotate(180), "at the bottom right"),
+    ],
+)
+def test_a_turned_picture_turns_the_answer(nano, turned, place):
+    assert nano.ask(WHERE, images=turned(Image.open(ENVELOPE)), max_tokens=16) == place
+
+
+@pytest.mark.parametrize("word", ["bread", "garden", "market", "open"])
+def test_nano_reads_a_printed_word(nano, word):
+    """In the type that comes with Pillow."""
+    page = Image.new("RGB", (256, 256), "white")
+    ImageDraw.Draw(page).text((128, 128), word, fill="black", font=ImageFont.load_default(48), anchor="mm")
+    assert nano.ask("What does it say?", images=page, max_tokens=8) == word
+
+
+# Films
+
+
+@pytest.mark.parametrize(
+    ("shown", "direction"),
+    [
+        (lambda frames: frames, "down"),
+        (lambda frames: frames[::-1], "up"),
+        (lambda frames: [frame.transpose(1, 0, 2) for frame in frames], "right"),
+        (lambda frames: [frame.transpose(1, 0, 2) for frame in frames[::-1]], "left"),
+    ],
+    ids=["forwards", "backwards", "lying", "lying and backwards"],
+)
+def test_nano_tells_in_which_direction_something_moves(nano, shown, direction):
+    with av.open(EXAMPLES / "monkey.mp4") as film:
+        frames = [frame.to_ndarray(format="rgb24") for frame in film.decode(video=0)]
+    assert nano.ask(DIRECTION, video=shown(frames), max_tokens=8) == direction
+
+
+def test_nano_tells_what_comes_first_in_a_film(nano):
+    asked = "Which comes first, the graduation cap or the ant?"
+    assert nano.ask(asked, video=EXAMPLES / "ant.mp4", max_tokens=8) == "the ant"
+
+
+# Speech
+
+SAID = {
+    EXAMPLES / "english.flac": ("Do you love your mother?", "English"),
+    EXAMPLES / "mandarin.flac": ("他刚好赶上了车。", "Chinese"),
+    EXAMPLES / "telephone.wav": ("Nobody is available to take your call at the moment.", "English"),
+    EXAMPLES / "word.flac": ("病毒", "Chinese"),
+}
+"""Two synthetic voices, then two real ones."""
+MOST_WRONG = 0.2
+"""Share of words, in Mandarin of characters."""
+
+
+@pytest.mark.parametrize("path", SAID, ids=lambda path: path.stem)
+def test_nano_writes_down_four_of_five_words_that_it_hears_and_names_the_language(nano, path):
+    said, language = SAID[path]
+    heard = nano.transcribe(path)
+    assert heard.language == language
+    errors = word_errors if language == "English" else character_errors
+    assert errors(said, heard.text).rate <= MOST_WRONG
+
+
+def test_nano_tells_a_dialect_from_plain_mandarin(nano):
+    assert [nano.transcribe(EXAMPLES / f"{name}.flac").dialect for name in ("sichuan", "mandarin")] == ["Chuanyu", None]
+
+
+# The terminal
+
+
+def test_the_terminal_answers_about_a_picture():
+    asked = CliRunner().invoke(app, ["ask", WHERE, "--image", str(ENVELOPE), "--max-tokens", "16"])
+    assert asked.exit_code == 0, asked.output
+    assert asked.stdout.strip() == "at the top left"
+
+
+def test_the_terminal_writes_speech_down():
+    heard = CliRunner().invoke(app, ["transcribe", str(EXAMPLES / "mandarin.flac"), "--format", "json"])
+    assert heard.exit_code == 0, heard.output
+    assert character_errors("他刚好赶上了车。", json.loads(heard.stdout)["text"]).rate <= MOST_WRONG
+
+
+# A server
+
+
+def test_a_client_learns_that_nano_sees_hears_and_speaks_but_does_not_paint(client):
+    (card,) = client.models.list().data
+    assert set(card.capabilities) == {"text", "image_in", "video_in", "audio_in", "speech_out"}
+    with pytest.raises(openai.BadRequestError, match="nano cannot paint: this model has no painter"):
+        client.images.generate(model="nano", prompt="a red square")
+
+
+@pytest.mark.parametrize(
+    ("kind", "path", "question", "answer"),
+    [
+        ("image", ENVELOPE, WHERE, "at the top left"),
+        ("video", EXAMPLES / "monkey.mp4", DIRECTION, "down"),
+    ],
+)
+def test_a_client_is_answered_about_what_it_sends(client, kind, path, question, answer):
+    data = f"data:{kind}/{path.suffix[1:]};base64," + base64.b64encode(path.read_bytes()).decode()
+    content = [{"type": f"{kind}_url", f"{kind}_url": {"url": data}}, {"type": "text", "text": question}]
+    messages = [{"role": "user", "content": content}]
+    replied = client.chat.completions.create(model="nano", messages=messages, max_tokens=16)
+    assert replied.choices[0].message.content == answer
+
+
+def test_a_client_has_speech_written_down(client):
+    with (EXAMPLES / "english.flac").open("rb") as sound:
+        written = client.audio.transcriptions.create(model="nano", file=sound)
+    assert word_errors("Do you love your mother?", written.text).rate <= MOST_WRONG
+
+
+def test_a_caller_is_heard_and_answered(served):
+    async def conversation():
+        async with Caller(served.url, model="nano") as caller:
+            written_down = {"input": {"transcription": {"language": "en"}}}
+            await caller.update(output_modalities=["text"], max_output_tokens=12, audio=written_down)
+            await caller.say(spoken("english-seven.wav"), pace=4.0)
+            heard = await caller.until("conversation.item.input_audio_transcription.completed")
+            assert word_errors("seven", heard.transcript).rate == 0
+            response = (await caller.until("response.done")).response
+            assert response.usage.input_token_details.audio_tokens > 10
+            assert response.output[0].content[0].text.strip()
+
+    asyncio.run(conversation())
