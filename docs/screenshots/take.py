@@ -19,6 +19,7 @@ from tests.serving import serving, whole_ming  # noqa: E402
 from tests.talks import RATE_HZ, WORDS, silence, talk  # noqa: E402
 
 PICTURE = ROOT / "examples" / "understand" / "sailboat.png"
+SAILBOAT = ("sailboat.png", "image/png", PICTURE.read_bytes())
 COLOURS = 128
 
 
@@ -31,7 +32,8 @@ def keep(page, name: str) -> None:
 def nano(browser) -> None:
     with serving(Ming.load("nano")) as served:
         with opened(browser, served) as page:
-            page.locator("#text").fill("Name three planets, and say one thing about each.")
+            give(page, "drop", SAILBOAT)
+            page.locator("#text").fill("What colour is the sailboat?")
             page.keyboard.press("Enter")
             finished(page)
             keep(page, "chat")
@@ -46,11 +48,10 @@ def nano(browser) -> None:
 
 
 def tiny(browser, voices: Path) -> None:
-    picture = ("sailboat.png", "image/png", PICTURE.read_bytes())
     with serving(whole_ming(voices)) as served:
         for tab, field in (("edit", "prompt"), ("segment", "what")):
             with opened(browser, served, tab, viewport={"width": 1000, "height": 800}) as page:
-                give(page, "drop", picture)
+                give(page, "drop", SAILBOAT)
                 form = page.locator(f"#{tab} form")
                 form.locator(f"[name={field}]").fill("make it winter" if tab == "edit" else "boat, tree")
                 form.locator("[name=steps]").fill("8")
