@@ -1,7 +1,7 @@
 """One long conversation over /v1/realtime, turn by turn: how long until the answer begins, what is computed, memory.
 
     python -m benchmarks.converse                     tiny: random weights that hear and speak
-    python -m benchmarks.converse --model nano        whatever of it nano can do today
+    python -m benchmarks.converse --model nano        what ships
 
 The server is a process of its own. A model that hears is spoken to: real words, streamed as fast as they were said, and
 the clock starts when the last of them has been sent, so the half second of silence that ends a turn counts. One that
