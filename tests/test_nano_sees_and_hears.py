@@ -182,7 +182,7 @@ def test_a_client_has_speech_written_down(client):
     assert word_errors("Do you love your mother?", written.text).rate <= MOST_WRONG
 
 
-def test_a_caller_is_heard_and_answered(served):
+def test_what_a_caller_says_is_read_by_the_model_and_written_down(served):
     async def conversation():
         async with Caller(served.url, model="nano") as caller:
             written_down = {"input": {"transcription": {"language": "en"}}}
@@ -192,6 +192,5 @@ def test_a_caller_is_heard_and_answered(served):
             assert word_errors("seven", heard.transcript).rate == 0
             response = (await caller.until("response.done")).response
             assert response.usage.input_token_details.audio_tokens > 10
-            assert response.output[0].content[0].text.strip()
 
     asyncio.run(conversation())
