@@ -17,7 +17,7 @@ from ming_omni.engine.engine import Engine, Stream
 from ming_omni.engine.request import Request, read_prompt
 from ming_omni.engine.text import Answer
 from ming_omni.errors import InputError
-from ming_omni.inputs.messages import Audio, Image, Message, Text, Video, conversation
+from ming_omni.inputs.messages import UNHEARD, Audio, Image, Message, Text, Video, conversation, sources
 from ming_omni.inputs.processor import MingProcessor
 from ming_omni.inputs.tokenizer import read_json
 from ming_omni.model.omni import MingForConditionalGeneration
@@ -44,9 +44,14 @@ class Ming:
         name: str = "ming",
         sampling: Sampling = GREEDY,
         stop_ids: Iterable[int] = (),
+        answers_sound: bool = True,
     ):
-        """sampling  what holds when a call says nothing else; stop_ids end an answer, besides the processor's own"""
+        """sampling       what holds when a call says nothing else
+        stop_ids       end an answer, besides the processor's own
+        answers_sound  False: it only writes down what it hears, so a spoken turn is written down before it is answered
+        """
         self.model, self.processor, self.name, self.sampling = model, processor, name, sampling
+        self.answers_sound = answers_sound
         self.stop_ids = frozenset([*processor.gen_terminator, *stop_ids])
         self._starting = Lock()
 
@@ -76,6 +81,7 @@ class Ming:
             name=Path(name).name,
             sampling=sampling,
             stop_ids=[ends] if isinstance(ends, int) else ends,
+            answers_sound=settings.get("ming_answers_sound", True),
         )
 
     @property
@@ -133,6 +139,18 @@ class Ming:
         from ming_omni import transcribe
 
         return transcribe.transcribe(self, audio, **options)
+
+    def heard(self, messages: Iterable[Message], user: str = "") -> list[Message]:
+        """Messages as this model can answer them: where it only writes sound down, a spoken one becomes its words."""
+        return [self._words(m, user) if m.is_spoken and not self.answers_sound else m for m in messages]
+
+    def _words(self, message: Message, user: str) -> Message:
+        from ming_omni.transcribe.result import joined
+
+        sounds = [sound for part in message.parts(Audio) for sound in sources(part)]
+        words = joined(self.transcribe(sound, user=user).text for sound in sounds)
+        seen = [part for part in message.content if isinstance(part, Image | Video)]
+        return Message("user", [*seen, Text(words or UNHEARD)])
 
     def _painting(self) -> tuple[MingForConditionalGeneration, MingProcessor]:
         self.model.attach("painter")
@@ -199,7 +217,8 @@ class Ming:
         self, messages: Any, *, system: str | None = None, max_tokens: int | None = 512, **sampling: Any
     ) -> Stream:
         """Hand a conversation to the engine and return its stream of tokens."""
-        return self._submit(self.processor.prepare(conversation(messages), system=system), max_tokens, sampling)
+        inputs = self.processor.prepare(self.heard(conversation(messages)), system=system)
+        return self._submit(inputs, max_tokens, sampling)
 
     def _submit(self, inputs: Any, max_tokens: int | None, sampling: dict[str, Any]) -> Stream:
         if max_tokens is not None and not (type(max_tokens) is int and max_tokens >= 1):

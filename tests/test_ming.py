@@ -2,11 +2,13 @@
 
 import threading
 
+import numpy as np
 import pytest
 
 from ming_omni import Ming
 from ming_omni.errors import InputError
-from ming_omni.inputs.messages import Message, Text
+from ming_omni.inputs.messages import UNHEARD, Audio, Image, Message, Text
+from ming_omni.model.omni import AUDIO
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +96,36 @@ def test_a_model_says_which_sense_it_lacks(kind):
     numb.model.vision = numb.model.audio = None
     with pytest.raises(InputError, match="audio" if kind == "audio" else "vision"):
         numb.requires(kind)
+
+
+SOUND = (np.zeros(16_000, np.float32), 16_000)
+"""In which nobody says anything."""
+
+
+@pytest.mark.parametrize(
+    ("content", "heard"),
+    [
+        ([Audio(SOUND)], [Text(UNHEARD)]),
+        ([Audio([SOUND, SOUND]), Text(" ")], [Text(UNHEARD)]),
+        ([Audio(SOUND), Image("seen.png")], [Image("seen.png"), Text(UNHEARD)]),
+        ([Audio(SOUND), Text("What is this?")], None),
+        ([Text("...")], None),
+        ([Image("seen.png")], None),
+    ],
+)
+def test_a_model_that_only_writes_down_what_it_hears_reads_the_words_of_a_turn_that_is_only_spoken(content, heard):
+    writer = Ming.load("tiny")
+    writer.answers_sound = False
+    told = [Message("assistant", [Audio(SOUND)]), Message("user", content)]
+    assert writer.heard(told) == [told[0], told[1] if heard is None else Message("user", heard)]
+
+
+def test_a_model_that_answers_sound_reads_the_sound_itself(tiny):
+    spoken = Message("user", [Audio((np.sin(np.arange(16_000) / 20).astype(np.float32), 16_000))])
+    assert tiny.heard([spoken]) == [spoken]
+    with tiny.submit(spoken, max_tokens=1) as stream:
+        list(stream)
+    assert (stream.sequence.prompt.modality == AUDIO).sum() > 10
 
 
 @pytest.mark.parametrize(

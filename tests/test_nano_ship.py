@@ -5,9 +5,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.testing import assert_close
 
-from ming_omni import checkpoint
+from ming_omni import Ming, checkpoint
 from ming_omni.errors import InputError
 from ming_omni.inputs.processor import MingProcessor
+from ming_omni.inputs.tokenizer import read_json
 from ming_omni.nano.cost import cost, unrounded
 from ming_omni.nano.files import SHRINKS, file_of, write_index
 from ming_omni.nano.ship import build_shipped, read
@@ -54,6 +55,12 @@ def test_what_was_not_trained_is_shipped_bit_for_bit(start, shipped):
     assert {path.name for path in shipped.glob("*.safetensors")} == {
         f"{name}.safetensors" for name in ("base", "experts", "adapter", "vision", "audio", "projectors")
     }
+
+
+def test_what_ships_only_writes_down_what_it_hears_and_keeps_the_other_settings(start, shipped):
+    before, after = (read_json(folder / "generation_config.json") for folder in (start, shipped))
+    assert before and after == before | {"ming_answers_sound": False}
+    assert [Ming.load(folder).answers_sound for folder in (start, shipped)] == [True, False]
 
 
 def test_rounding_moves_the_trained_model_only_a_little(start, trained, shipped):

@@ -24,6 +24,10 @@ ROLES: dict[str, Role] = {
 }
 
 
+UNHEARD = "..."
+"""What stands for a spoken turn in which nobody was heard to say anything: it gets an answer, as a silence does."""
+
+
 @dataclass(frozen=True)
 class Text:
     text: str
@@ -104,6 +108,11 @@ class Message:
     @property
     def text(self) -> str:
         return "".join(part.text for part in self.content if isinstance(part, Text))
+
+    @property
+    def is_spoken(self) -> bool:
+        """All that a user says here is said in sounds: nothing is written that asks about them."""
+        return self.role == "user" and bool(self.parts(Audio)) and not self.text.strip()
 
     def parts(self, kind: type) -> list:
         return [part for part in self.content if isinstance(part, kind)]

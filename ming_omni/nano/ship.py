@@ -16,7 +16,8 @@ from torch import Tensor
 
 from ming_omni.checkpoint import shards
 from ming_omni.errors import InputError
-from ming_omni.nano.files import BASE, by_file, file_of, round_off, stored, write_index, write_weights
+from ming_omni.inputs.tokenizer import read_json
+from ming_omni.nano.files import BASE, by_file, file_of, round_off, stored, write_index, write_json, write_weights
 from ming_omni.packed import adapter, collect
 
 LEARNER = "model."
@@ -48,6 +49,9 @@ def build_shipped(trained: Path, output: Path, start: Path, lora_scale: float | 
     output.mkdir(parents=True, exist_ok=True)
     for path in [*start.glob("*.json"), *(file for file in shards.files(start) if is_base(file))]:
         shutil.copyfile(path, output / path.name)
+    # Its ears were taught to write speech down, not to answer it.
+    generation = output / "generation_config.json"
+    write_json(generation, read_json(generation) | {"ming_answers_sound": False})
     write_weights(output, {file: stored(part) for file, part in by_file(rounded).items() if file != BASE})
     write_index(output)
 

@@ -16,24 +16,26 @@ from ming_omni.engine.request import Prompt, read_prompt
 from ming_omni.engine.request import Request as EngineRequest
 from ming_omni.engine.text import Answer
 from ming_omni.errors import InputError
-from ming_omni.inputs.messages import from_openai
+from ming_omni.inputs.messages import Audio, from_openai
 from ming_omni.ming import Ming
 from ming_omni.serve.capabilities import capabilities, require
 from ming_omni.serve.choices import Choice, Reply
 from ming_omni.serve.door import check_model, describe, while_connected
-from ming_omni.serve.media import Media
+from ming_omni.serve.media import MEDIA, Media
 from ming_omni.serve.schema import ChatBody, CompletionBody
 from ming_omni.serve.spoken import Reader, SpokenReply, Transcripts
 from ming_omni.serve.work import Seats
 
 MAX_TOKEN_CHARACTERS = 64
 """No text has longer tokens on average."""
+MOST_HEARD = 4
+"""Requests whose spoken messages are written down at once; others wait, and those without sound overtake them."""
 
 
 def router(ming: Ming, preparing: CapacityLimiter, seats: Seats, media: Media) -> APIRouter:
     """preparing  how many prompts are read at once; seats  of everything that speaks; media  opens what is sent"""
     routes, engine, tokenizer, able = APIRouter(), ming.engine, ming.processor.tokenizer, capabilities(ming)
-    transcripts = Transcripts()
+    transcripts, hearing = Transcripts(), CapacityLimiter(MOST_HEARD)
 
     def check(body: ChatBody | CompletionBody) -> None:
         """Refuse what cannot be answered, before any work is put into it."""
@@ -44,8 +46,7 @@ def router(ming: Ming, preparing: CapacityLimiter, seats: Seats, media: Media) -
         http: Request, body: ChatBody | CompletionBody, prompts: list[Prompt], limit: int | None, **options
     ) -> list[Stream]:
         """n streams for each prompt, or none if one is refused."""
-        streams, loop = [], asyncio.get_running_loop()
-        user = body.user or (http.client.host if http.client else "")
+        streams, loop, user = [], asyncio.get_running_loop(), user_of(http, body)
         try:
             for prompt in prompts:
                 # Asking for more than there is room for is asking for all the room; the answer then ends by `length`.
@@ -64,8 +65,9 @@ def router(ming: Ming, preparing: CapacityLimiter, seats: Seats, media: Media) -
     def answer_of(body: ChatBody | CompletionBody) -> Answer:
         return Answer(tokenizer.stream(), body.stop)
 
-    def read_chat(messages: list[dict], fetched: dict[str, bytes]) -> Prompt:
-        return read_prompt(ming.model, ming.processor.prepare(from_openai(messages, media.reader(fetched))))
+    def read_chat(messages: list[dict], fetched: dict[str, bytes], user: str) -> Prompt:
+        told = ming.heard(from_openai(messages, media.reader(fetched)), user)
+        return read_prompt(ming.model, ming.processor.prepare(told))
 
     def read_completion(prompt: str | list[int]) -> Prompt:
         # A plain completion is where prompts are written by hand, so special tokens in them are obeyed.
@@ -83,7 +85,8 @@ def router(ming: Ming, preparing: CapacityLimiter, seats: Seats, media: Media) -
         messages = [transcripts.recall(message.model_dump()) for message in body.messages]
         check_length(written(messages), engine.longest)
         fetched = await media.fetch(messages)
-        prompt = await to_thread.run_sync(read_chat, messages, fetched, limiter=preparing)
+        limiter = preparing if ming.answers_sound or not has_sound(messages) else hearing
+        prompt = await to_thread.run_sync(read_chat, messages, fetched, user_of(http, body), limiter=limiter)
         streams = submit(http, body, [prompt], body.limit, num_likeliest=body.top_logprobs)
         choices = [Choice(i, stream, answer_of(body)) for i, stream in enumerate(streams)]
         reply = Reply("chat", ming.name, tokenizer, choices, body.logprobs)
@@ -114,6 +117,15 @@ def router(ming: Ming, preparing: CapacityLimiter, seats: Seats, media: Media) -
         return await respond(http, body, Reply("text", ming.name, tokenizer, choices, has_logprobs))
 
     return routes
+
+
+def user_of(http: Request, body: ChatBody | CompletionBody) -> str:
+    return body.user or (http.client.host if http.client else "")
+
+
+def has_sound(messages: list[dict]) -> bool:
+    contents = [message["content"] for message in messages if isinstance(message["content"], list)]
+    return any(MEDIA.get(part.get("type"), (None,))[0] is Audio for content in contents for part in content)
 
 
 def written(messages: list[dict]) -> int:
