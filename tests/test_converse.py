@@ -24,7 +24,7 @@ from ming_omni.converse.wires import WIRES, Inlet
 from ming_omni.engine.engine import Engine
 from ming_omni.engine.request import Prompt, Request, read_prompt
 from ming_omni.errors import InputError
-from ming_omni.inputs.messages import Audio, Image, Message, Text
+from ming_omni.inputs.messages import UNHEARD, Audio, Image, Message, Text
 from ming_omni.inputs.processor import MingProcessor
 from ming_omni.inputs.tiny import tiny_tokenizer
 from ming_omni.transcribe.voice import WINDOW_SAMPLES, voice_detector
@@ -306,6 +306,25 @@ def test_neighbours_of_one_role_are_one_message(reader):
     say(reader, memory, "user", "One.")
     say(reader, memory, "user", "Two.")
     message = Message("user", [Image(PICTURE), Text("One.\nTwo.")])
+    assert equal(memory.prompt(None), read_prompt(reader.model, reader.processor.prepare([message])))
+
+
+def test_a_turn_whose_words_are_written_down_is_read_as_they_are_and_keeps_its_sound(reader):
+    heard, sound = [], tone(0.6)
+
+    def words(samples: np.ndarray) -> str:
+        heard.append(samples)
+        return "Who?" if len(heard) == 1 else ""
+
+    writer = Reader(reader.model, reader.processor, words)
+    memory = Memory(writer)
+    contents = [sound_content(writer, sound), sound_content(writer, sound), sound_content(writer, sound, "You.")]
+    for content in contents:
+        say(writer, memory, "user", content)
+    assert len(heard) == 2 and all(samples is sound for samples in heard)
+    assert [content.text for content in contents] == ["Who?", "", "You."]
+    assert all(content.kind == "sound" and len(content.samples) == len(sound) for content in contents)
+    message = Message("user", f"Who?\n{UNHEARD}\nYou.")
     assert equal(memory.prompt(None), read_prompt(reader.model, reader.processor.prepare([message])))
 
 

@@ -6,15 +6,21 @@ import json
 from pathlib import Path
 
 import av
+import numpy as np
 import openai
 import pytest
+import soxr
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 from typer.testing import CliRunner
 
 from ming_omni import Ming
 from ming_omni.cli import app
 from ming_omni.evaluate.metrics import character_errors, word_errors
-from tests.callers import Caller, spoken
+from ming_omni.inputs.audio import load_audio
+from ming_omni.inputs.mel import SAMPLE_RATE_HZ
+from ming_omni.inputs.messages import UNHEARD, Audio, Message
+from ming_omni.transcribe.prompts import question
+from tests.callers import WIRE_HZ, Caller, spoken, written
 from tests.serving import serving
 
 EXAMPLES = Path(__file__).parent.parent / "examples" / "understand"
@@ -182,15 +188,95 @@ def test_a_client_has_speech_written_down(client):
     assert word_errors("Do you love your mother?", written.text).rate <= MOST_WRONG
 
 
-def test_what_a_caller_says_is_read_by_the_model_and_written_down(served):
+# Spoken turns: nano only writes down what it hears, so it does that first, and answers the words
+
+QUESTION = EXAMPLES / "english.flac"
+ANSWERED = 12
+"""Tokens of an answer that are compared."""
+
+
+def sound_part(data: bytes) -> dict:
+    return {"type": "input_audio", "input_audio": {"data": base64.b64encode(data).decode(), "format": "wav"}}
+
+
+@pytest.fixture(scope="module")
+def answer(nano):
+    """What nano says to the question when it is written."""
+    return nano.ask(nano.transcribe(QUESTION).text, max_tokens=ANSWERED)
+
+
+def test_a_question_that_is_only_spoken_is_answered_in_chat_as_the_written_one_is(client, answer):
+    messages = [{"role": "user", "content": [sound_part(QUESTION.read_bytes())]}]
+    asked = {"model": "nano", "messages": messages, "max_tokens": ANSWERED}
+    assert client.chat.completions.create(**asked).choices[0].message.content == answer
+    deltas = (chunk.choices[0].delta.content or "" for chunk in client.chat.completions.create(**asked, stream=True))
+    assert "".join(deltas) == answer
+    voice = {"modalities": ["text", "audio"], "audio": {"voice": "heart", "format": "wav"}}
+    said = client.chat.completions.create(**asked | voice | {"max_tokens": 4}).choices[0].message.audio
+    assert answer.startswith(said.transcript) and said.transcript
+
+
+def test_a_spoken_turn_of_an_earlier_time_is_remembered_by_its_words(nano):
+    spoken_first, written_first = (
+        [Message("user", first), Message("assistant", "Yes."), Message("user", "Why?")]
+        for first in ([Audio(QUESTION)], nano.transcribe(QUESTION).text)
+    )
+    answers = ["".join(nano.reply(told, max_tokens=ANSWERED)) for told in (spoken_first, written_first)]
+    assert answers[0] == answers[1]
+
+
+def test_a_sound_that_something_is_asked_about_is_heard_itself(client, nano):
+    content = [{"type": "text", "text": question()}, sound_part(QUESTION.read_bytes())]
+    messages = [{"role": "user", "content": content}]
+    replied = client.chat.completions.create(model="nano", messages=messages, max_tokens=16)
+    assert replied.choices[0].message.content.startswith("English\t")
+
+
+def test_a_question_that_a_caller_speaks_is_answered_as_the_written_one_is(served, nano, answer):
+    samples = soxr.resample(load_audio(QUESTION).numpy(), SAMPLE_RATE_HZ, WIRE_HZ)
+    pause = np.zeros(WIRE_HZ, np.float32)
+    sound = (np.concatenate([pause, samples, pause]).clip(-1, 1) * 32_767).astype("<i2").tobytes()
+
+    async def conversation():
+        async with Caller(served.url, model="nano") as caller:
+            await caller.update(output_modalities=["text"], max_output_tokens=ANSWERED)
+            await caller.say(sound, pace=2.0)
+            response = (await caller.until("response.done")).response
+            assert response.output[0].content[0].text == answer
+            item = caller.all("conversation.item.added")[0].item
+            assert item.content[0].type == "input_audio"
+            assert item.content[0].transcript == nano.transcribe(QUESTION).text
+
+    asyncio.run(conversation())
+
+
+def test_the_words_that_were_answered_are_told_to_a_session_that_asks_for_them(served, nano):
     async def conversation():
         async with Caller(served.url, model="nano") as caller:
             written_down = {"input": {"transcription": {"language": "en"}}}
-            await caller.update(output_modalities=["text"], max_output_tokens=12, audio=written_down)
+            await caller.update(output_modalities=["text"], max_output_tokens=4, audio=written_down)
             await caller.say(spoken("english-seven.wav"), pace=4.0)
             heard = await caller.until("conversation.item.input_audio_transcription.completed")
             assert word_errors("seven", heard.transcript).rate == 0
+            assert heard.transcript == written(caller.all("conversation.item.input_audio_transcription.delta"))
             response = (await caller.until("response.done")).response
-            assert response.usage.input_token_details.audio_tokens > 10
+            assert response.output[0].content[0].text == nano.ask(heard.transcript, max_tokens=4)
+
+    asyncio.run(conversation())
+
+
+def test_a_turn_in_which_nobody_is_heard_is_answered_as_a_silence(served, nano):
+    silence = base64.b64encode(bytes(WIRE_HZ)).decode()
+    content = [{"type": "input_audio", "audio": silence}]
+
+    async def conversation():
+        async with Caller(served.url, model="nano") as caller:
+            await caller.update(output_modalities=["text"], max_output_tokens=4)
+            item = {"type": "message", "role": "user", "content": content}
+            await caller.send("conversation.item.create", item=item)
+            await caller.send("response.create")
+            response = (await caller.until("response.done")).response
+            assert response.output[0].content[0].text == nano.ask(UNHEARD, max_tokens=4)
+            assert caller.all("conversation.item.added")[0].item.content[0].transcript == ""
 
     asyncio.run(conversation())

@@ -6,7 +6,7 @@ cache and computes only what is new. What is forgotten, and when, is decided her
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -17,7 +17,7 @@ from ming_omni.converse.said import Said
 from ming_omni.engine.request import Prompt, read_prompt
 from ming_omni.errors import InputError
 from ming_omni.inputs.mel import SAMPLE_RATE_HZ
-from ming_omni.inputs.messages import Audio, Image, Part
+from ming_omni.inputs.messages import UNHEARD, Audio, Image, Part
 from ming_omni.inputs.processor import MingProcessor
 from ming_omni.model.omni import MingForConditionalGeneration
 
@@ -31,8 +31,14 @@ FRAMES_PER_TURN = 4
 class Reader:
     """Text, pictures and sounds -> pieces of prompts for one model."""
 
-    def __init__(self, model: MingForConditionalGeneration, processor: MingProcessor):
-        self.model, self.processor = model, processor
+    def __init__(
+        self,
+        model: MingForConditionalGeneration,
+        processor: MingProcessor,
+        words: Callable[[np.ndarray], str] | None = None,
+    ):
+        """words  tells what is said in samples (n,) at 16 kHz, for a model that does not answer sounds themselves"""
+        self.model, self.processor, self.words = model, processor, words
         template = processor.template
         self.around = {
             "user": tuple(map(self.marks, template.user.split("{content}"))),
@@ -238,7 +244,8 @@ class Memory:
         pieces, last = [], None
         for item in items:
             for content in item.contents:
-                if last is not None and last[0] is not item and last[1].kind == content.kind == "text":
+                is_written = last is not None and not last[1].piece.media and not content.piece.media
+                if is_written and last[0] is not item:
                     pieces.append(self.reader.line_break)
                 pieces.append(content.piece)
                 last = item, content
@@ -274,7 +281,15 @@ def picture_content(reader: Reader, url: str, max_pixels: int | None) -> Content
     return Content("picture", reader.media(Image(url, max_pixels=max_pixels)))
 
 
-def sound_content(reader: Reader, samples: np.ndarray) -> Content:
-    """samples (n,) float32 at 16 kHz"""
-    piece = reader.media(Audio((samples, SAMPLE_RATE_HZ)))
-    return Content("sound", piece, None, np.rint(samples.clip(-1, 1) * 32_767).astype(np.int16))
+def sound_content(reader: Reader, samples: np.ndarray, text: str | None = None) -> Content:
+    """A turn as the model reads it: the sound itself, or its words where the reader has to write them down.
+
+    samples  (n,) float32 at 16 kHz
+    text     what is said in them, where that is known
+    """
+    if reader.words is None:
+        piece = reader.media(Audio((samples, SAMPLE_RATE_HZ)))
+    else:
+        text = reader.words(samples) if text is None else text
+        piece = reader.text(text or UNHEARD)
+    return Content("sound", piece, text, np.rint(samples.clip(-1, 1) * 32_767).astype(np.int16))

@@ -71,18 +71,17 @@ class Session:
     def __init__(
         self,
         ming: Ming,
-        reader: Reader,
         caps: Caps,
         send: Callable[[str], Awaitable[None]],
         threads: Executor,
         able: list[str],
         user: str,
     ):
-        self.ming, self.reader, self.caps, self.threads = ming, reader, caps, threads
-        self.user = user
+        self.ming, self.caps, self.threads, self.user = ming, caps, threads, user
+        self.reader = Reader(ming.model, ming.processor, None if ming.answers_sound else self._words)
         self.id, self.conversation_id = new_id("sess"), new_id("conv")
         self.outbox = Outbox(send, caps.unsent_bytes, caps.stuck_seconds)
-        self.memory = Memory(reader)
+        self.memory = Memory(self.reader)
         self.setup = Setup(ming, able)
         self.ahead = Ahead(ming, self.memory, user)
         self.transcribing = Transcribing(ming, self.outbox, threads, user)
@@ -293,10 +292,14 @@ class Session:
         if part.type == "input_audio":
             self.setup.require("audio_in")
             inlet = Inlet(self.setup.wire)
-            content = sound_content(self.reader, np.concatenate([inlet.push(_bytes(part.audio)), inlet.finish()]))
-            content.text = part.transcript
-            return content
+            samples = np.concatenate([inlet.push(_bytes(part.audio)), inlet.finish()])
+            return sound_content(self.reader, samples, part.transcript)
         return text_content(self.reader, part.text)
+
+    def _words(self, samples: np.ndarray) -> str:
+        """What is said in samples (n,) at 16 kHz, for a model that has to write it down. In a thread."""
+        settings = self.setup.session.audio.input.transcription or schema.Transcription()
+        return self.transcribing.listen(samples, settings, stream=False).text
 
     def _remember(self, item: Item, after: str | None = None) -> None:
         """Add an item, and forget others if need be; an item that there is no room for is not added."""

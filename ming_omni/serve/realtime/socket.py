@@ -38,7 +38,6 @@ class Lounge:
 def router(ming: Ming, lounge: Lounge, inside: set[int]) -> APIRouter:
     """inside  who is being served: a server that shuts down waits for them"""
     routes = APIRouter()
-    reader = Reader(ming.model, ming.processor)
     able = capabilities(ming)
     # A thread for each voice that speaks and each recording that is written down.
     threads = ThreadPoolExecutor(lounge.caps.sessions * (MOST_RESPONSES + 1), thread_name_prefix="realtime")
@@ -49,12 +48,12 @@ def router(ming: Ming, lounge: Lounge, inside: set[int]) -> APIRouter:
             await socket.send_denial_response(refusal)
             return
         user = socket.client.host if socket.client else ""
-        session = Session(ming, reader, lounge.caps, socket.send_text, threads, able, user)
+        session = Session(ming, lounge.caps, socket.send_text, threads, able, user)
         lounge.sessions.add(session)
         inside.add(id(session))
         if not lounge.is_warm:
             lounge.is_warm = True
-            threads.submit(warm, ming, reader, able)
+            threads.submit(warm, ming, able)
         try:
             await socket.accept(PROTOCOL if PROTOCOL in socket.scope["subprotocols"] else None)
             code, reason = await session.run(lambda: receive(socket))
@@ -80,10 +79,10 @@ def router(ming: Ming, lounge: Lounge, inside: set[int]) -> APIRouter:
     return routes
 
 
-def warm(ming: Ming, reader: Reader, able: list[str]) -> None:
+def warm(ming: Ming, able: list[str]) -> None:
     """Load what the first turn would wait for: the mel filters, the talker, how numbers are said in two languages."""
     if "audio_in" in able:
-        reader.media(Audio((np.zeros(SAMPLE_RATE_HZ, np.float32), SAMPLE_RATE_HZ)))
+        Reader(ming.model, ming.processor).media(Audio((np.zeros(SAMPLE_RATE_HZ, np.float32), SAMPLE_RATE_HZ)))
     if "speech_out" in able:
         for text in ("1", "一"):
             next(ming.speak(text, stream=True), None)

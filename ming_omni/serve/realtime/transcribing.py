@@ -15,6 +15,7 @@ from ming_omni.serve.realtime.outbox import Outbox
 from ming_omni.serve.realtime.response import fault
 from ming_omni.serve.realtime.schema import Transcription
 from ming_omni.transcribe.listening import Listening, transcribe
+from ming_omni.transcribe.result import Transcript
 
 EVENT = "conversation.item.input_audio_transcription"
 MOST_WAITING = 8
@@ -46,6 +47,17 @@ class Transcribing:
         if self._listening is not None:
             self._listening.cancel()
 
+    def listen(self, samples: np.ndarray, settings: Transcription, *, stream: bool) -> Transcript | Listening:
+        """In a thread."""
+        return transcribe(
+            self.ming,
+            (samples, SAMPLE_RATE_HZ),
+            context=settings.context,
+            language=settings.language,
+            stream=stream,
+            user=self.user,
+        )
+
     async def _run(self, item: Item, content: Content, samples: np.ndarray, settings: Transcription) -> None:
         place = {"item_id": item.id, "content_index": 0}
         async with self._turn:
@@ -54,16 +66,9 @@ class Transcribing:
             def tell(piece: str) -> None:
                 self.outbox.put(f"{EVENT}.delta", delta=piece, **place)
 
-            def listen() -> str:
+            def write() -> str:
                 """In a thread."""
-                self._listening = transcribe(
-                    self.ming,
-                    (samples, SAMPLE_RATE_HZ),
-                    context=settings.context,
-                    language=settings.language,
-                    stream=True,
-                    user=self.user,
-                )
+                self._listening = self.listen(samples, settings, stream=True)
                 text = ""
                 for update in self._listening:
                     if update.text:
@@ -72,9 +77,11 @@ class Transcribing:
                 return text
 
             try:
-                text = await loop.run_in_executor(self.threads, listen)
-                content.text = text
+                if content.text is None:
+                    content.text = await loop.run_in_executor(self.threads, write)
+                elif content.text:  # the model had to know the words before it could answer
+                    tell(content.text)
                 usage = {"type": "duration", "seconds": round(len(samples) / SAMPLE_RATE_HZ, 3)}
-                self.outbox.put(f"{EVENT}.completed", transcript=text, usage=usage, **place)
+                self.outbox.put(f"{EVENT}.completed", transcript=content.text, usage=usage, **place)
             except Exception as cause:
                 self.outbox.put(f"{EVENT}.failed", error=fault(cause), **place)
