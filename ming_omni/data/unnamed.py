@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 from PIL import Image
@@ -20,10 +19,10 @@ from ming_omni.data.concepts import RENAMED
 from ming_omni.data.splits import generator
 from ming_omni.data.sprites import FEW_DRAWINGS, ICON_SETS, draw_icon, read_concepts, write_bank
 
-MOST = {"emoji": 900, "icons": 900, "clipart": 5000}
 DRAWN = ("game-icons", "temaki")
 """Icon sets of things; others are mostly signs for machines."""
-"""Drawings of each package."""
+MOST = 900
+"""Drawings of an icon set; clip art, by many hands, comes whole."""
 MOST_BYTES = 150_000
 """Of a file of clip art."""
 DULL = re.compile(r"skin-tone|flag|keycap|arrow|button|-off$|-(line|bold|duotone|light|thin|outline|rounded|sharp)$")
@@ -40,10 +39,9 @@ def build_unnamed(path: Path, cache: Path | None = None) -> dict:
     words |= {word for names in artists.CALLED.values() for word in re.split(r"[\s-]", names)}
     drawings = {}
     for style, package in sets.items():
-        count = MOST["icons" if style in DRAWN else "emoji"]
-        drawings |= others(sources[package], style, words, count)
+        drawings |= others(sources[package], style, words, MOST)
     if packages.CLIPART in sources:
-        drawings |= clipart(sources[packages.CLIPART], words, MOST["clipart"])
+        drawings |= clipart(sources[packages.CLIPART], words)
     about = {name: {"chinese": "", "group": "unnamed"} for name, _ in drawings}
     write_bank(path, drawings, about, {}, {})
     return packages.write_manifest(path.parent, "unnamed", 0, {"sprites": len(drawings)}, sources, [path])
@@ -55,20 +53,16 @@ def is_other(name: str, words: set[str]) -> bool:
     return not own & words and not {word.rstrip("s") for word in own} & words and not DULL.search(name)
 
 
-def chosen(names: list[str], style: str, count: int) -> Iterator[str]:
-    """At most `count` of them, the same every time."""
-    order = generator(0, f"unnamed {style}", 0).permutation(len(names))
-    return (names[i] for i in sorted(order[:count]))
-
-
 def others(folder: Path, style: str, words: set[str], count: int) -> dict[tuple[str, str], Image.Image]:
+    """At most `count` icons of a set, the same every time."""
     known = json.loads((folder / "package" / "icons.json").read_text())
     names = sorted(name for name in known["icons"] if is_other(name, words))
     ink = "white" if style in artists.DYED_STYLES else "black"
-    return {(name, style): draw_icon(known["icons"][name], known, ink) for name in chosen(names, style, count)}
+    order = generator(0, f"unnamed {style}", 0).permutation(len(names))
+    return {(names[i], style): draw_icon(known["icons"][names[i]], known, ink) for i in sorted(order[:count])}
 
 
-def clipart(folder: Path, words: set[str], count: int) -> dict[tuple[str, str], Image.Image]:
+def clipart(folder: Path, words: set[str]) -> dict[tuple[str, str], Image.Image]:
     """Cut-outs alone, whatever they show."""
     paths = {
         path.stem: path
@@ -76,8 +70,8 @@ def clipart(folder: Path, words: set[str], count: int) -> dict[tuple[str, str], 
         if path.stat().st_size < MOST_BYTES and is_other(path.stem, words)
     }
     found = {}
-    for name in chosen(sorted(paths), "clipart", count):
-        with Image.open(paths[name]) as image:
+    for name, path in sorted(paths.items()):
+        with Image.open(path) as image:
             cut_out = image.convert("RGBA") if max(image.size) <= 2000 else None
             if cut_out and cut_out.getchannel("A").getextrema() == (0, 255):
                 found[name, "clipart"] = cut_out
