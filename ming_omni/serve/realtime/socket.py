@@ -12,7 +12,7 @@ from fastapi import APIRouter, WebSocket
 from starlette.websockets import WebSocketDisconnect, WebSocketState
 
 from ming_omni.converse.memory import Reader
-from ming_omni.engine.request import Closing
+from ming_omni.engine.request import Closing, Request
 from ming_omni.inputs.mel import SAMPLE_RATE_HZ
 from ming_omni.inputs.messages import Audio
 from ming_omni.ming import Ming
@@ -80,9 +80,13 @@ def router(ming: Ming, lounge: Lounge, inside: set[int]) -> APIRouter:
 
 
 def warm(ming: Ming, able: list[str]) -> None:
-    """Load what the first turn would wait for: the mel filters, the talker, how numbers are said in two languages."""
+    """Load what the first turn would wait for: ears and what writes down; the talker, and how numbers are said."""
     if "audio_in" in able:
-        Reader(ming.model, ming.processor).media(Audio((np.zeros(SAMPLE_RATE_HZ, np.float32), SAMPLE_RATE_HZ)))
+        silence = np.zeros(SAMPLE_RATE_HZ, np.float32), SAMPLE_RATE_HZ
+        request = Request(Reader(ming.model, ming.processor).media(Audio(silence)), max_tokens=0)
+        with ming.engine.submit(request) as stream:
+            list(stream)
+        ming.transcribe(silence)
     if "speech_out" in able:
         for text in ("1", "一"):
             next(ming.speak(text, stream=True), None)
