@@ -4,6 +4,7 @@ import asyncio
 import base64
 import re
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,8 @@ import pytest
 import soxr
 
 from ming_omni.converse.wires import WIRES
+from ming_omni.serve.realtime.schema import Transcription
+from ming_omni.serve.realtime.transcribing import Transcribing
 from tests.callers import WIRE_HZ, Caller, spoken, talkative_ming, text_item, written
 from tests.media import board, data_url, picture_file
 from tests.serving import serving, until
@@ -108,6 +111,19 @@ def test_speech_is_heard_answered_and_spoken(talking):
         assert places == sorted(places)
 
     talking(conversation)
+
+
+def test_a_turn_that_was_not_over_is_not_written_down_to_its_end(served):
+    samples, _ = talk([*SEVEN] * 8, 0.3)
+    transcribing = Transcribing(served.ming, None, None, "")
+    with ThreadPoolExecutor() as threads:
+        writing = threads.submit(transcribing.words, samples, Transcription())
+        until(lambda: served.engine.streams)
+        (sequence,) = served.engine.streams
+        transcribing.give_up_words()
+        writing.result(10)
+    until(lambda: served.is_idle)
+    assert sequence.cancelled
 
 
 @pytest.mark.parametrize("name", ["audio/pcmu", "audio/pcma"])

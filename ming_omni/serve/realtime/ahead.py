@@ -6,6 +6,7 @@ When it is, its tokens are in the cache by then; when the user goes on, the work
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 
 import numpy as np
@@ -19,8 +20,9 @@ from ming_omni.ming import Ming
 class Ahead:
     """One turn at a time."""
 
-    def __init__(self, ming: Ming, memory: Memory, user: str):
-        self.ming, self.memory, self.user = ming, memory, user
+    def __init__(self, ming: Ming, memory: Memory, user: str, give_up: Callable[[], None]):
+        """give_up  ends the reading of a turn that was not over"""
+        self.ming, self.memory, self.user, self._give_up = ming, memory, user, give_up
         self._samples: np.ndarray | None = None
         self._content: asyncio.Task[Content] | None = None
         self._prompt: asyncio.Task[None] | None = None
@@ -42,6 +44,7 @@ class Ahead:
     def cancel(self) -> None:
         if self._prompt is not None:
             self._prompt.cancel()
+            self._give_up()
         self._samples = self._content = self._prompt = None
 
     async def _read(self, content: asyncio.Task[Content], instructions: str | None) -> None:

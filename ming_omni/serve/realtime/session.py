@@ -83,8 +83,8 @@ class Session:
         self.outbox = Outbox(send, caps.unsent_bytes, caps.stuck_seconds)
         self.memory = Memory(self.reader)
         self.setup = Setup(ming, able)
-        self.ahead = Ahead(ming, self.memory, user)
         self.transcribing = Transcribing(ming, self.outbox, threads, user)
+        self.ahead = Ahead(ming, self.memory, user, self.transcribing.give_up_words)
         self.responses: dict[Response, asyncio.Task] = {}
         self.last: Response | None = None
         """the newest of the conversation's own"""
@@ -299,7 +299,7 @@ class Session:
     def _words(self, samples: np.ndarray) -> str:
         """What is said in samples (n,) at 16 kHz, for a model that has to write it down. In a thread."""
         settings = self.setup.session.audio.input.transcription or schema.Transcription()
-        return self.transcribing.listen(samples, settings, stream=False).text
+        return self.transcribing.words(samples, settings)
 
     def _remember(self, item: Item, after: str | None = None) -> None:
         """Add an item, and forget others if need be; an item that there is no room for is not added."""

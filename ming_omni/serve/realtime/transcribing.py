@@ -15,7 +15,6 @@ from ming_omni.serve.realtime.outbox import Outbox
 from ming_omni.serve.realtime.response import fault
 from ming_omni.serve.realtime.schema import Transcription
 from ming_omni.transcribe.listening import Listening, transcribe
-from ming_omni.transcribe.result import Transcript
 
 EVENT = "conversation.item.input_audio_transcription"
 MOST_WAITING = 8
@@ -30,6 +29,7 @@ class Transcribing:
         self._tasks: set[asyncio.Task] = set()
         self._turn = asyncio.Lock()
         self._listening: Listening | None = None
+        self._words: Listening | None = None
 
     def begin(self, item: Item, content: Content, samples: np.ndarray, settings: Transcription) -> None:
         """samples (n,) at 16 kHz"""
@@ -46,15 +46,25 @@ class Transcribing:
             task.cancel()
         if self._listening is not None:
             self._listening.cancel()
+        self.give_up_words()
 
-    def listen(self, samples: np.ndarray, settings: Transcription, *, stream: bool) -> Transcript | Listening:
-        """In a thread."""
+    def words(self, samples: np.ndarray, settings: Transcription) -> str:
+        """What is said in samples (n,) at 16 kHz, for a model that must know before it answers. In a thread."""
+        self._words = self._listen(samples, settings)
+        return "".join(update.text for update in self._words)
+
+    def give_up_words(self) -> None:
+        """Nobody waits for them any more: the user goes on speaking, or has left."""
+        if self._words is not None:
+            self._words.cancel()
+
+    def _listen(self, samples: np.ndarray, settings: Transcription) -> Listening:
         return transcribe(
             self.ming,
             (samples, SAMPLE_RATE_HZ),
             context=settings.context,
             language=settings.language,
-            stream=stream,
+            stream=True,
             user=self.user,
         )
 
@@ -68,7 +78,7 @@ class Transcribing:
 
             def write() -> str:
                 """In a thread."""
-                self._listening = self.listen(samples, settings, stream=True)
+                self._listening = self._listen(samples, settings)
                 text = ""
                 for update in self._listening:
                     if update.text:
