@@ -146,7 +146,7 @@ def own(
         yield Exchange(asked, ask(asked, max_tokens=OWN_TOKENS).strip(), "en", "the base model")
 
 
-def write_own(path: Path, ask: Callable[[str], str], invent: Callable[[str, int], str], seed: int, count: int) -> None:
+def write_own(path: Path, ask: Callable[..., str], invent: Callable[[str, int], str], seed: int, count: int) -> None:
     """As `write_written`."""
     done = len(path.read_text().splitlines()) if path.exists() else 0
     append(path, own(ask, invent, seed, range(done, count)))
