@@ -157,7 +157,7 @@ def speed(folder: Path, data: Path, limit: int) -> dict:
     hear(ming, clips)
     together = time.perf_counter() - started
     found = {
-        "clips": len(clips),
+        "num_clips": len(clips),
         "seconds_of_sound": sum(len(clip.samples) for clip in clips) / SAMPLE_RATE_HZ,
         "nano": {
             "clips_a_second": len(clips) / sum(seconds),

@@ -36,6 +36,7 @@ def test_nano_knows_the_capital_of_france(nano):
     ],
 )
 def test_nano_keeps_to_facts(nano, question, fact):
+    """The capitals and the opposite were taught; the sum was not, and of the week it was taught another sentence."""
     assert fact in nano.ask(question, max_tokens=12)
 
 

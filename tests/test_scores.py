@@ -404,7 +404,7 @@ def test_parts_put_together_stand_beside_what_whisper_heard():
             [("name", "I met Ada.", "Ada", "a", "i met otto"), ("everyday", "Hello.", "", "b", "hello")]
         )
     ]
-    parts = {"english": {"clips": rows, "counts": None}}
+    parts = {"english": {"clips": rows, "counts": None}, "speed": {"num_clips": 2, "nano": {}}}
     found = {score.ability: score for score in scores.scores_of(parts, {"a": "I met Ada"})}
     assert found["- name"].beside == {"whisper-base": 0} and found["- everyday"].beside == {}
     assert "named entities: NE-WER with list" not in found

@@ -16,6 +16,7 @@ import numpy as np
 from ming_omni.data import packages
 from ming_omni.data.scenes import pick
 from ming_omni.data.splits import generator, split_of
+from ming_omni.errors import InputError
 
 LANGUAGES = {"english": "en", "chinese": "zh"}
 PRIVATE = {"botprofile", "ai"}
@@ -49,8 +50,8 @@ STARTS = (
     "Can you", "When", "Explain", "Which", "How do I",
 )  # fmt: skip
 """How questions begin that the model itself makes up."""
-OWN_TOKENS, MOST_LETTERS = 64, 220
-"""Of an answer that is kept, of a question."""
+OWN_TOKENS, MOST_LETTERS, ATTEMPTS = 64, 220, 50
+"""Of an answer that is kept, of a question, and to make one up."""
 CAPITALS = {
     "France": "Paris", "Germany": "Berlin", "Italy": "Rome", "Spain": "Madrid", "Japan": "Tokyo", "China": "Beijing",
     "India": "New Delhi", "Canada": "Ottawa", "Brazil": "Brasília", "Egypt": "Cairo", "Kenya": "Nairobi",
@@ -135,14 +136,16 @@ def own(
 ) -> Iterator[Exchange]:
     """Questions the model itself makes up, and its answers (Magpie, arXiv:2406.08464).
 
-    A question that is too short, too long or no text is made up again.
+    A question that is too short, too long or no text is made up again; a model that makes up none is refused.
     """
     for index in indexes:
         numbers = generator(seed, "own", index)
-        while True:
+        for _ in range(ATTEMPTS):
             asked = invent(pick(numbers, STARTS), int(numbers.integers(2**31))).strip()
             if 4 < len(asked) < MOST_LETTERS and "\ufffd" not in asked:
                 break
+        else:
+            raise InputError(f"this model makes up no questions: its last was {asked[:40]!r}")
         yield Exchange(asked, ask(asked, max_tokens=OWN_TOKENS).strip(), "en", "the base model")
 
 

@@ -35,13 +35,13 @@ def build_unnamed(path: Path, cache: Path | None = None) -> dict:
     sets |= {"noto-v1": packages.NOTO_V1} | {style: artists.ICONS[style] for style in DRAWN}
     sources = packages.fetch_all([*sets.values(), packages.NAMES, packages.CLIPART], cache)
     concepts = read_concepts(sources[packages.NAMES])
-    words = {word for name in (*concepts, *RENAMED) for word in name.split()}
-    words |= {word for names in artists.CALLED.values() for word in re.split(r"[\s-]", names)}
+    words = {word for name in (*concepts, *RENAMED, *artists.CALLED.values()) for word in parts(name)}
+    taken = {name.lower() for names in artists.CLIPART.values() for name in names.split()}
     drawings = {}
     for style, package in sets.items():
         drawings |= others(sources[package], style, words, MOST)
     if packages.CLIPART in sources:
-        drawings |= clipart(sources[packages.CLIPART], words)
+        drawings |= clipart(sources[packages.CLIPART], words, taken)
     about = {name: {"chinese": "", "group": "unnamed"} for name, _ in drawings}
     write_bank(path, drawings, about, {}, {})
     return packages.write_manifest(path.parent, "unnamed", 0, {"sprites": len(drawings)}, sources, [path])
@@ -49,8 +49,13 @@ def build_unnamed(path: Path, cache: Path | None = None) -> dict:
 
 def is_other(name: str, words: set[str]) -> bool:
     """Whether no word of a file's name, in singular or plural, is part of a name that the bank has."""
-    own = set(re.split(r"[_\-\s\d]+", name.lower()))
-    return not own & words and not {word.rstrip("s") for word in own} & words and not DULL.search(name)
+    return not parts(name) & words and not DULL.search(name)
+
+
+def parts(name: str) -> set[str]:
+    """The words of a name, each in the singular too."""
+    found = {word for word in re.split(r"[_\W\d]+", name.lower()) if word}
+    return found | {word.rstrip("s") for word in found}
 
 
 def others(folder: Path, style: str, words: set[str], count: int) -> dict[tuple[str, str], Image.Image]:
@@ -62,12 +67,12 @@ def others(folder: Path, style: str, words: set[str], count: int) -> dict[tuple[
     return {(names[i], style): draw_icon(known["icons"][names[i]], known, ink) for i in sorted(order[:count])}
 
 
-def clipart(folder: Path, words: set[str]) -> dict[tuple[str, str], Image.Image]:
-    """Cut-outs alone, whatever they show."""
+def clipart(folder: Path, words: set[str], taken: set[str]) -> dict[tuple[str, str], Image.Image]:
+    """Cut-outs alone, whatever they show, without those that the bank has."""
     paths = {
         path.stem: path
         for path in sorted((folder / "usr/share/openclipart/png").rglob("*.png"))
-        if path.stat().st_size < MOST_BYTES and is_other(path.stem, words)
+        if path.stat().st_size < MOST_BYTES and path.stem.lower() not in taken and is_other(path.stem, words)
     }
     found = {}
     for name, path in sorted(paths.items()):
