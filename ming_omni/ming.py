@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
+from hashlib import blake2b
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from ming_omni import checkpoint
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
     from ming_omni.speak.speaker import Speaker
     from ming_omni.transcribe import Transcript, Update
 
+WORDS_KEPT = 256
+"""Sounds whose words are remembered."""
 ENCODER = {"image": "vision", "video": "vision", "audio": "audio"}
 
 
@@ -54,6 +58,7 @@ class Ming:
         self.answers_sound = answers_sound
         self.stop_ids = frozenset([*processor.gen_terminator, *stop_ids])
         self._starting = Lock()
+        self._words_of: dict[bytes, str] = {}
 
     @classmethod
     def load(cls, name: str | Path = "nano", **options: Any) -> Ming:
@@ -148,9 +153,22 @@ class Ming:
         from ming_omni.transcribe.result import joined
 
         sounds = [sound for part in message.parts(Audio) for sound in sources(part)]
-        words = joined(self.transcribe(sound, user=user).text for sound in sounds)
+        words = joined(self._said(sound, user) for sound in sounds)
         seen = [part for part in message.content if isinstance(part, Image | Video)]
         return Message("user", [*seen, Text(words or UNHEARD)])
+
+    def _said(self, sound: Any, user: str) -> str:
+        """The words of one sound: kept for decoded ones, which a client sends again with every turn that follows."""
+        if not isinstance(sound, tuple):
+            return self.transcribe(sound, user=user).text
+        samples, rate_hz = sound
+        name = blake2b(np.ascontiguousarray(samples).data, digest_size=16, person=str(rate_hz).encode()).digest()
+        text = self._words_of.get(name)
+        if text is None:
+            text = self.transcribe(sound, user=user).text
+            with self._starting:
+                self._words_of = dict([*self._words_of.items(), (name, text)][-WORDS_KEPT:])
+        return text
 
     def _painting(self) -> tuple[MingForConditionalGeneration, MingProcessor]:
         self.model.attach("painter")

@@ -121,6 +121,22 @@ def test_a_model_that_only_writes_down_what_it_hears_reads_the_words_of_a_turn_t
     assert writer.heard(told) == [told[0], told[1] if heard is None else Message("user", heard)]
 
 
+def test_a_sound_that_is_sent_again_with_a_later_turn_is_not_written_down_again(monkeypatch):
+    writer, listened = Ming.load("tiny"), []
+    writer.answers_sound = False
+    transcribe = writer.transcribe
+    monkeypatch.setattr(
+        writer, "transcribe", lambda sound, **options: listened.append(1) or transcribe(sound, **options)
+    )
+    first, louder = Message("user", [Audio(SOUND)]), Message("user", [Audio((SOUND[0] + 0.5, SOUND[1]))])
+    slower = Message("user", [Audio((SOUND[0], SOUND[1] // 2))])
+    heard = writer.heard([first])
+    assert writer.heard([first, louder, first, slower])[:1] == heard and len(listened) == 3
+    monkeypatch.setattr("ming_omni.ming.WORDS_KEPT", 1)
+    writer.heard([Message("user", [Audio((SOUND[0] + 0.1, SOUND[1]))]), first])
+    assert len(listened) == 5, "only the last is kept"
+
+
 def test_a_model_that_answers_sound_reads_the_sound_itself(tiny):
     spoken = Message("user", [Audio((np.sin(np.arange(16_000) / 20).astype(np.float32), 16_000))])
     assert tiny.heard([spoken]) == [spoken]
