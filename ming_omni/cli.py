@@ -282,12 +282,11 @@ def data(
 
     ask = invent = None
     if model is not None:
-        from ming_omni.inputs.messages import Message, Text
         from ming_omni.ming import Ming
 
         ming = Ming.load(model)
         ask = ming.ask
-        before, _, _ = ming.processor.apply_chat_template([Message("user", [Text("?")])]).rpartition("?")
+        before, _ = ming.processor.around_question()
 
         def invent(start: str, seed: int) -> str:
             options = {"max_tokens": 48, "temperature": 1.0, "top_p": 0.95, "seed": seed, "stop": "\n"}

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import openai
 from fastapi import FastAPI
 
 from ming_omni.engine.engine import Engine, Options
@@ -71,6 +72,11 @@ def serving(ming: Ming, grace_seconds: float = 5.0, rules: Rules = OPEN) -> Iter
         server.should_exit = True
         thread.join(20)
         assert not thread.is_alive()
+
+
+def openai_client(served: Served) -> openai.OpenAI:
+    """The official client, which asks once and says at once what went wrong."""
+    return openai.OpenAI(base_url=f"{served.url}/v1", api_key="none", max_retries=0, timeout=60)
 
 
 def until(holds: Callable[[], bool], timeout_seconds: float = 20.0) -> None:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tarfile
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -466,8 +467,8 @@ def test_written_dialogue_goes_on_where_it_stopped(tmp_path):
 
     path = tmp_path / "written.jsonl"
     with pytest.raises(KeyboardInterrupt):
-        dialogue.write_written(path, ask, 0, 6)
-    dialogue.write_written(path, ask, 0, 6)
+        dialogue.go_on(path, partial(dialogue.written, ask, 0), 6)
+    dialogue.go_on(path, partial(dialogue.written, ask, 0), 6)
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     assert [line["question"] for line in lines] == [dialogue.question(0, i)[0] for i in range(6)]
     assert lines[0]["answer"] == f"about {lines[0]['question']}"
@@ -485,8 +486,8 @@ def test_a_models_own_questions_are_made_up_again_until_they_can_be_asked(tmp_pa
         return f" {question} at most {max_tokens} "
 
     path = tmp_path / "own.jsonl"
-    dialogue.write_own(path, ask, invent, 0, 2)
-    dialogue.write_own(path, ask, invent, 0, 4)
+    dialogue.go_on(path, partial(dialogue.own, ask, invent, 0), 2)
+    dialogue.go_on(path, partial(dialogue.own, ask, invent, 0), 4)
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     assert len({line["question"] for line in lines}) == 4 and all(len(line["question"]) > 4 for line in lines)
     assert lines[3]["answer"] == f"{lines[3]['question']} at most {dialogue.OWN_TOKENS}"

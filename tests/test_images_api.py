@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from tests.media import board, picture_file
-from tests.serving import serving, tiny_ming, until, whole_ming
+from tests.serving import openai_client, serving, tiny_ming, until, whole_ming
 from tests.test_server import slow_request
 
 PICTURE = ("board.png", picture_file(board()), "image/png")
@@ -26,7 +26,7 @@ def served(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def client(served):
-    with openai.OpenAI(base_url=f"{served.url}/v1", api_key="none", max_retries=0, timeout=60) as client:
+    with openai_client(served) as client:
         yield client
 
 

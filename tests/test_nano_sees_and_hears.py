@@ -21,7 +21,8 @@ from ming_omni.inputs.mel import SAMPLE_RATE_HZ
 from ming_omni.inputs.messages import UNHEARD, Audio, Message, Text
 from ming_omni.transcribe.prompts import question
 from tests.callers import WIRE_HZ, Caller, spoken, written
-from tests.serving import serving
+from tests.media import data_url
+from tests.serving import openai_client, serving
 
 EXAMPLES = Path(__file__).parent.parent / "examples" / "understand"
 SAILBOAT, ENVELOPE, WORD = (EXAMPLES / name for name in ("sailboat.png", "envelope.png", "word.png"))
@@ -42,7 +43,7 @@ def served(nano):
 
 @pytest.fixture(scope="module")
 def client(served):
-    with openai.OpenAI(base_url=f"{served.url}/v1", api_key="none", max_retries=0, timeout=60) as client:
+    with openai_client(served) as client:
         yield client
 
 
@@ -175,7 +176,7 @@ def test_a_client_learns_that_nano_sees_hears_and_speaks_but_does_not_paint(clie
     ],
 )
 def test_a_client_is_answered_about_what_it_sends(client, kind, path, question, answer):
-    data = f"data:{kind}/{path.suffix[1:]};base64," + base64.b64encode(path.read_bytes()).decode()
+    data = data_url(path.read_bytes(), f"{kind}/{path.suffix[1:]}")
     content = [{"type": f"{kind}_url", f"{kind}_url": {"url": data}}, {"type": "text", "text": question}]
     messages = [{"role": "user", "content": content}]
     replied = client.chat.completions.create(model="nano", messages=messages, max_tokens=16)

@@ -4,7 +4,6 @@ import base64
 import json
 import math
 
-import openai
 import pytest
 import torch
 from typer.testing import CliRunner
@@ -15,7 +14,7 @@ from ming_omni.inputs.messages import Audio, Image, Message, Text, Video
 from ming_omni.nano.ship import build_shipped
 from ming_omni.packed.encoder import PackedEncoder
 from tests.media import board, picture_file, tone, wav
-from tests.serving import serving
+from tests.serving import openai_client, serving
 from tests.small_nano import small_export, small_folder
 
 SECONDS = 0.5
@@ -102,7 +101,7 @@ def test_a_client_learns_what_the_model_can_do_and_asks_about_a_picture(ming, me
     content = [{"type": "image_url", "image_url": {"url": picture}}, {"type": "text", "text": WORDS}]
     expected = ming.ask(WORDS, images=[media / "picture.png"], max_tokens=4, temperature=0.0)
     with serving(ming) as served:
-        client = openai.OpenAI(base_url=f"{served.url}/v1", api_key="none", max_retries=0, timeout=60)
+        client = openai_client(served)
         (card,) = client.models.list().data
         assert {"image_in", "video_in", "audio_in"} <= set(card.capabilities)
         answer = client.chat.completions.create(

@@ -14,7 +14,7 @@ from PIL import Image
 from ming_omni.inputs.messages import from_openai
 from ming_omni.model.sampling import Sampling
 from tests.recipes import tiny_model
-from tests.serving import serving, tiny_ming
+from tests.serving import openai_client, serving, tiny_ming
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def served():
 
 @pytest.fixture(scope="module")
 def client(served):
-    with openai.OpenAI(base_url=f"{served.url}/v1", api_key="none", max_retries=0, timeout=60) as client:
+    with openai_client(served) as client:
         yield client
 
 

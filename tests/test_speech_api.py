@@ -10,7 +10,7 @@ import pytest
 
 from ming_omni.inputs.audio import read_audio
 from tests.media import tone, wav
-from tests.serving import serving, tiny_ming, until, whole_ming
+from tests.serving import openai_client, serving, tiny_ming, until, whole_ming
 from tests.test_server import slow_request
 from tests.test_voices import speech
 
@@ -27,7 +27,7 @@ def served(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def client(served):
-    with openai.OpenAI(base_url=f"{served.url}/v1", api_key="none", max_retries=0, timeout=60) as client:
+    with openai_client(served) as client:
         yield client
 
 

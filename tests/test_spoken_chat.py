@@ -9,7 +9,7 @@ import pytest
 import soundfile
 
 from ming_omni.serve import spoken
-from tests.serving import serving, until, whole_ming
+from tests.serving import openai_client, serving, until, whole_ming
 from tests.test_server import slow_request
 
 ASKED = {"model": "tiny", "messages": [{"role": "user", "content": "tell me more"}], "max_tokens": 48, "seed": 1}
@@ -24,7 +24,7 @@ def served(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def client(served):
-    with openai.OpenAI(base_url=f"{served.url}/v1", api_key="none", max_retries=0, timeout=60) as client:
+    with openai_client(served) as client:
         yield client
 
 

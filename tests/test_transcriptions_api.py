@@ -14,7 +14,7 @@ from ming_omni.model.omni import MingForConditionalGeneration
 from ming_omni.serve import transcriptions
 from ming_omni.transcribe import transcribe
 from tests.media import wav
-from tests.serving import serving, tiny_ming, until
+from tests.serving import openai_client, serving, tiny_ming, until
 from tests.talks import RATE_HZ, WORDS, music, silence, talk
 from tests.taught import Lesson, taught
 from tests.test_transcribe import TALK, stretches
@@ -38,7 +38,7 @@ def served():
 
 @pytest.fixture(scope="module")
 def client(served):
-    with openai.OpenAI(base_url=f"{served.url}/v1", api_key="none", max_retries=0, timeout=60) as client:
+    with openai_client(served) as client:
         yield client
 
 
@@ -173,7 +173,7 @@ def test_a_model_without_ears_says_so_and_is_not_asked_again():
 def test_whoever_leaves_frees_the_engine_and_others_wait_their_turn(monkeypatch):
     monkeypatch.setattr(transcriptions, "MOST_AT_ONCE", 1)
     with serving(tiny_ming()) as served:
-        client = openai.OpenAI(base_url=f"{served.url}/v1", api_key="none", max_retries=0, timeout=60)
+        client = openai_client(served)
         stream = ask(client, LONG, model="tiny", stream=True)
         next(iter(stream))
         with pytest.raises(openai.RateLimitError, match="1 recordings are being transcribed already"):

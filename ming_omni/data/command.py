@@ -273,19 +273,21 @@ def _text(
 ) -> dict:  # fmt: skip
     from ming_omni.data import dialogue
 
-    found = list(dialogue.packaged(packages_folder))
-    (output / "packaged.jsonl").unlink(missing_ok=True)
-    dialogue.append(output / "packaged.jsonl", found)
-    (output / "facts.jsonl").unlink(missing_ok=True)
-    dialogue.append(output / "facts.jsonl", dialogue.facts())
-    names, counts = ["packaged", "facts"], {"packaged": len(found), "facts": len(list(dialogue.facts()))}
+    counts = {}
+    for name, exchanges in {"packaged": dialogue.packaged(packages_folder), "facts": dialogue.facts()}.items():
+        found = list(exchanges)
+        (output / f"{name}.jsonl").unlink(missing_ok=True)
+        dialogue.append(output / f"{name}.jsonl", found)
+        counts[name] = len(found)
+    makers = {}
     if ask is not None:
-        dialogue.write_written(output / "written.jsonl", ask, seed, count)
-        names, counts = [*names, "written"], counts | {"written": count}
-    if ask is not None and invent is not None:
-        dialogue.write_own(output / "own.jsonl", ask, invent, seed, count)
-        names, counts = [*names, "own"], counts | {"own": count}
-    files = [output / f"{name}.jsonl" for name in names]
+        makers["written"] = partial(dialogue.written, ask, seed)
+        if invent is not None:
+            makers["own"] = partial(dialogue.own, ask, invent, seed)
+    for name, make in makers.items():
+        dialogue.go_on(output / f"{name}.jsonl", make, count)
+        counts[name] = count
+    files = [output / f"{name}.jsonl" for name in counts]
     sources = {packages.DIALOGUE: packages.fetch(packages.DIALOGUE, packages_folder)}
     return packages.write_manifest(output, "text", seed, counts, sources, files)
 

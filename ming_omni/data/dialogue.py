@@ -149,16 +149,10 @@ def own(
         yield Exchange(asked, ask(asked, max_tokens=OWN_TOKENS).strip(), "en", "the base model")
 
 
-def write_own(path: Path, ask: Callable[..., str], invent: Callable[[str, int], str], seed: int, count: int) -> None:
-    """As `write_written`."""
+def go_on(path: Path, make: Callable[[Iterable[int]], Iterator[Exchange]], count: int) -> None:
+    """Make what is missing: line i of the file is index i, and each is flushed before the next is asked."""
     done = len(path.read_text().splitlines()) if path.exists() else 0
-    append(path, own(ask, invent, seed, range(done, count)))
-
-
-def write_written(path: Path, ask: Callable[[str], str], seed: int, count: int) -> None:
-    """Go on where the file ends: its line i is index i, and each is flushed before the next is asked."""
-    done = len(path.read_text().splitlines()) if path.exists() else 0
-    append(path, written(ask, seed, range(done, count)))
+    append(path, make(range(done, count)))
 
 
 def append(path: Path, exchanges: Iterable[Exchange]) -> None:

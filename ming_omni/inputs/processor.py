@@ -28,7 +28,7 @@ from ming_omni.inputs.canvas import canvas, glyph_text
 from ming_omni.inputs.frames import AudioProcessor
 from ming_omni.inputs.image import fetch_image
 from ming_omni.inputs.media import load_image, load_video, read_audio
-from ming_omni.inputs.messages import Audio, Image, Message, Part, Video, conversation, sources
+from ming_omni.inputs.messages import Audio, Image, Message, Part, Text, Video, conversation, sources
 from ming_omni.inputs.patches import ImageProcessor
 from ming_omni.inputs.templates import PLACEHOLDERS, TEMPLATES, content, render
 from ming_omni.inputs.tokenizer import Tokenizer
@@ -140,6 +140,11 @@ class MingProcessor:
         message = Message("user", parts)
         images, videos, audios = self.process_vision_info(message)
         return self(content(message, self.behaviour, self._escape), images, videos, audios, painting=False)
+
+    def around_question(self) -> tuple[str, str]:
+        """What the prompt of a conversation has before and after its first question."""
+        before, _, after = self.apply_chat_template([Message("user", [Text("?")])]).rpartition("?")
+        return before, after
 
     # The published surface: three steps.
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from ming_omni.config import ThinkerConfig
-from ming_omni.inputs.messages import Audio, Image, Message, Text, Video
+from ming_omni.inputs.messages import Audio, Image, Video
 from ming_omni.inputs.processor import MingProcessor
 from ming_omni.inputs.templates import PLACEHOLDERS
 from ming_omni.model.positions import positions
@@ -53,8 +53,7 @@ class Writer:
     def __init__(self, processor: MingProcessor, config: ThinkerConfig):
         self.processor, self.tokenizer, self.config = processor, processor.tokenizer, config
         (self.end_id,) = processor.gen_terminator
-        asked = processor.apply_chat_template([Message("user", [Text("?")])])
-        before, _, self.after = asked.rpartition("?")
+        before, self.after = processor.around_question()
         self.before = self.encode(before)
         self.patch_ids = {
             Image: self.tokenizer.token_id("<imagePatch>"),

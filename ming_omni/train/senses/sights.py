@@ -82,7 +82,8 @@ def crowd(numbers: np.random.Generator, stock: Stock) -> Scene:
 def make_sights(settings: Settings, side: int, split: str = "train") -> Sights:
     bank, chosen = Bank(settings.pictures.bank), settings.sights
     named = stock(bank, split)
-    unnamed = unnamed_stock(named, add_unnamed(bank, settings)) if chosen.unnamed else None
+    added = add_unnamed(bank, settings)
+    unnamed = unnamed_stock(named, added) if added else None
     return Sights(named, side, chosen.fresh, settings.seed, unnamed, chosen.unnamed_share)
 
 
@@ -93,7 +94,7 @@ def add_unnamed(bank: Bank, settings: Settings) -> list[int]:
 
 def unnamed_stock(named: Stock, indexes: Sequence[int]) -> Stock:
     """The same backgrounds, other things: each drawing is a thing of its own."""
-    return replace(named, sprites={f"{'/'.join(named.bank.keys[i])}": [i] for i in indexes})
+    return replace(named, sprites={"/".join(named.bank.keys[i]): [i] for i in indexes})
 
 
 class Pool:

@@ -77,8 +77,7 @@ def start_from(pieces: Iterable[Path], learner: Learner) -> dict[str, Any]:
     Of what was trained before any run (`sights`), not everything is there, and it comes last: it replaces its own.
     """
     stored, facts = _read(pieces)
-    wanted = learner.names()
-    wanted |= learner.helper_names()
+    wanted = learner.names() | learner.helper_names()
     found = dict(unpack(stored))
     missing = [name for name in wanted if name not in found and not name.startswith("helpers.")]
     if missing and facts["step"]:
